@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The regions in order, then extents from the next 2 MiB boundary on, so that huge pages and extents coincide. */
+#include "daemon/core/arena.h"
+
+#include "base/checked.h"
+#include "base/contract.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BITMAP_WORDS (KVP_EXTENT_BYTES / KVP_SLOT_ALIGN / 64)
+#define CACHE_LINE 64
+
+static uint32_t buckets_for(uint32_t blocks_count)
+{
+	uint32_t buckets = 1;
+
+	/* At most half of the entries in use: probes stay within one bucket but for a few in a thousand. */
+	while ((uint64_t)buckets * KVP_BUCKET_ENTRIES < 2 * (uint64_t)blocks_count)
+		buckets *= 2;
+	return buckets;
+}
+
+static void regions_lay(struct kvp_arena_header *header, uint64_t bytes, uint32_t blocks_max)
+{
+	uint64_t at = KVP_HEADER_BYTES;
+
+	header->counters_offset = at;
+	header->counters_count = sizeof(struct kvp_counters) / sizeof(uint64_t);
+	at = align_up_u64(at + sizeof(struct kvp_counters), CACHE_LINE);
+	header->spaces_offset = at;
+	header->spaces_count = KVP_SPACES_MAX;
+	at += (uint64_t)header->spaces_count * sizeof(struct kvp_space_entry);
+	header->index_offset = at;
+	header->buckets_count = buckets_for(blocks_max);
+	at += (uint64_t)header->buckets_count * sizeof(struct kvp_bucket);
+	header->blocks_offset = at;
+	header->blocks_count = blocks_max;
+	at += (uint64_t)blocks_max * sizeof(struct kvp_block);
+	header->extents_offset = align_up_u64(at, KVP_EXTENT_BYTES);
+	if (header->extents_offset < bytes)
+		header->extents_count = (uint32_t)((bytes - header->extents_offset) / KVP_EXTENT_BYTES);
+}
+
+static void regions_map(struct arena *arena)
+{
+	const struct kvp_arena_header *header = arena->header;
+
+	arena->counters = arena_at(arena, header->counters_offset);
+	arena->spaces = arena_at(arena, header->spaces_offset);
+	arena->buckets = arena_at(arena, header->index_offset);
+	arena->bucket_mask = header->buckets_count - 1;
+	arena->blocks = arena_at(arena, header->blocks_offset);
+	arena->blocks_count = header->blocks_count;
+	arena->extents_offset = header->extents_offset;
+	arena->extents_count = header->extents_count;
+}
+
+static int extents_init(struct arena *arena)
+{
+	arena->extents = calloc(arena->extents_count, sizeof(*arena->extents));
+	arena->bitmaps = calloc(arena->extents_count, BITMAP_WORDS * sizeof(uint64_t));
+	if (!arena->extents || !arena->bitmaps)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < arena->extents_count; i++) {
+		arena->extents[i].bitmap = arena->bitmaps + i * BITMAP_WORDS;
+		list_push_back(&arena->free_extents, &arena->extents[i].link);
+	}
+	arena->extents_free = arena->extents_count;
+	return 0;
+}
+
+int arena_init(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_max, uint64_t incarnation, uint64_t hash_seed)
+{
+	struct kvp_arena_header header = {
+		.magic = KVP_ARENA_MAGIC,
+		.version = KVP_LAYOUT_VERSION,
+		.header_bytes = sizeof(header),
+		.arena_bytes = bytes,
+		.incarnation = incarnation,
+		.hash_seed = hash_seed,
+	};
+	int r;
+
+	*arena = (struct arena){ .base = base, .bytes = bytes };
+	list_init(&arena->free_extents);
+	for (size_t i = 0; i < ARENA_CLASSES_MAX; i++)
+		list_init(&arena->classes[i].partial);
+	if (bytes < KVP_ARENA_BYTES_MIN || bytes > KVP_ARENA_BYTES_MAX || bytes % KVP_EXTENT_BYTES != 0 || blocks_max == 0)
+		return -EINVAL;
+	regions_lay(&header, bytes, blocks_max);
+	if (header.extents_count == 0)
+		return -EINVAL;
+	memcpy(base, &header, sizeof(header));
+	arena->header = base;
+	regions_map(arena);
+	r = extents_init(arena);
+	if (r < 0)
+		arena_deinit(arena);
+	return r;
+}
+
+void arena_deinit(struct arena *arena)
+{
+	free(arena->extents);
+	free(arena->bitmaps);
+	arena->extents = NULL;
+	arena->bitmaps = NULL;
+}
+
+struct size_class *arena_class_ref(struct arena *arena, uint32_t slot_bytes)
+{
+	struct size_class *unused = NULL;
+
+	kvp_assert(slot_bytes > 0 && slot_bytes % KVP_SLOT_ALIGN == 0 && slot_bytes <= KVP_EXTENT_BYTES);
+	for (size_t i = 0; i < ARENA_CLASSES_MAX; i++) {
+		struct size_class *at = &arena->classes[i];
+
+		if (at->slot_bytes == slot_bytes) {
+			at->users++;
+			return at;
+		}
+		if (!unused && at->users == 0 && at->extents == 0)
+			unused = at;
+	}
+	if (!unused)
+		return NULL;
+	unused->slot_bytes = slot_bytes;
+	unused->slots_per_extent = (uint32_t)(KVP_EXTENT_BYTES / slot_bytes);
+	unused->users = 1;
+	return unused;
+}
+
+void arena_class_unref(struct size_class *size_class)
+{
+	kvp_assert(size_class->users > 0);
+	size_class->users--;
+	/* Slots in limbo may outlive the last space; the class goes with their extents. */
+	if (size_class->users == 0 && size_class->extents == 0)
+		size_class->slot_bytes = 0;
+}
+
+static uint64_t tail_bytes(const struct size_class *size_class)
+{
+	return KVP_EXTENT_BYTES - (uint64_t)size_class->slots_per_extent * size_class->slot_bytes;
+}
+
+/* Gives a free extent to the class. */
+static struct extent *extent_assign(struct arena *arena, struct size_class *size_class)
+{
+	struct list *first = list_first(&arena->free_extents);
+	struct extent *extent;
+
+	if (!first)
+		return NULL;
+	extent = list_entry(first, struct extent, link);
+	list_unlink(&extent->link);
+	kvp_assert(extent->taken == 0 && !extent->size_class);
+	extent->size_class = size_class;
+	extent->scan = 0;
+	size_class->extents++;
+	list_push_back(&size_class->partial, &extent->link);
+	arena->extents_free--;
+	arena->free_slot_bytes += (uint64_t)size_class->slots_per_extent * size_class->slot_bytes;
+	arena->tail_bytes += tail_bytes(size_class);
+	return extent;
+}
+
+static void extent_release(struct arena *arena, struct extent *extent)
+{
+	struct size_class *size_class = extent->size_class;
+
+	arena->free_slot_bytes -= (uint64_t)size_class->slots_per_extent * size_class->slot_bytes;
+	arena->tail_bytes -= tail_bytes(size_class);
+	list_unlink(&extent->link);
+	extent->size_class = NULL;
+	list_push_back(&arena->free_extents, &extent->link);
+	arena->extents_free++;
+	size_class->extents--;
+	if (size_class->users == 0 && size_class->extents == 0)
+		size_class->slot_bytes = 0;
+}
+
+static uint32_t bitmap_take(struct extent *extent)
+{
+	uint32_t slots = extent->size_class->slots_per_extent;
+	uint32_t words = (slots + 63) / 64;
+
+	for (uint32_t i = 0; i < words; i++) {
+		uint32_t word = (extent->scan / 64 + i) % words;
+		uint64_t unused = ~extent->bitmap[word];
+		uint32_t slot;
+
+		if (unused == 0)
+			continue;
+		slot = word * 64 + (uint32_t)__builtin_ctzll(unused);
+		if (slot >= slots)
+			continue;
+		extent->bitmap[word] |= UINT64_C(1) << (slot % 64);
+		extent->scan = slot;
+		return slot;
+	}
+	kvp_unreachable();
+}
+
+uint64_t arena_slot_take(struct arena *arena, struct size_class *size_class)
+{
+	struct list *first = list_first(&size_class->partial);
+	struct extent *extent = first ? list_entry(first, struct extent, link) : extent_assign(arena, size_class);
+	uint32_t slot;
+
+	if (!extent)
+		return 0;
+	slot = bitmap_take(extent);
+	extent->taken++;
+	if (extent->taken == size_class->slots_per_extent)
+		list_unlink(&extent->link);
+	arena->taken_bytes += size_class->slot_bytes;
+	arena->free_slot_bytes -= size_class->slot_bytes;
+	return arena->extents_offset + (uint64_t)(extent - arena->extents) * KVP_EXTENT_BYTES +
+	       (uint64_t)slot * size_class->slot_bytes;
+}
+
+uint32_t arena_slot_return(struct arena *arena, uint64_t offset)
+{
+	uint64_t relative = offset - arena->extents_offset;
+	struct extent *extent = &arena->extents[relative / KVP_EXTENT_BYTES];
+	struct size_class *size_class = extent->size_class;
+	uint32_t slot_bytes = size_class->slot_bytes;
+	uint32_t slot = (uint32_t)(relative % KVP_EXTENT_BYTES) / slot_bytes;
+	uint64_t bit = UINT64_C(1) << (slot % 64);
+
+	kvp_assert(offset >= arena->extents_offset && relative / KVP_EXTENT_BYTES < arena->extents_count);
+	kvp_assert((extent->bitmap[slot / 64] & bit) && extent->taken > 0);
+	extent->bitmap[slot / 64] &= ~bit;
+	if (extent->taken == size_class->slots_per_extent)
+		list_push_back(&size_class->partial, &extent->link);
+	extent->taken--;
+	arena->taken_bytes -= slot_bytes;
+	arena->free_slot_bytes += slot_bytes;
+	if (extent->taken == 0)
+		extent_release(arena, extent);
+	return slot_bytes;
+}
+
+bool arena_audit(const struct arena *arena)
+{
+	uint64_t taken = 0, unused = 0, tails = 0, metadata = arena->extents_offset;
+	uint32_t extents_free = 0;
+
+	for (uint32_t i = 0; i < arena->extents_count; i++) {
+		const struct extent *extent = &arena->extents[i];
+		uint32_t bits = 0;
+
+		for (size_t word = 0; word < BITMAP_WORDS; word++)
+			bits += (uint32_t)__builtin_popcountll(extent->bitmap[word]);
+		if (bits != extent->taken || (extent->taken == 0) != (extent->size_class == NULL))
+			return false;
+		if (!extent->size_class) {
+			extents_free++;
+			continue;
+		}
+		taken += (uint64_t)extent->taken * extent->size_class->slot_bytes;
+		unused += (uint64_t)(extent->size_class->slots_per_extent - extent->taken) * extent->size_class->slot_bytes;
+		tails += tail_bytes(extent->size_class);
+	}
+	return taken == arena->taken_bytes && unused == arena->free_slot_bytes && tails == arena->tail_bytes &&
+	       extents_free == arena->extents_free &&
+	       metadata + taken + unused + tails + extents_free * KVP_EXTENT_BYTES == arena->bytes;
+}

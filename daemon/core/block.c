@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Order of shared writes. Birth: every field, then generation even (release), then the index. Page: bytes, slot and checksum, then
+ * READY (release). Death: out of the index, then generation odd, then a full fence, and only then may memory be reused.
+ */
+#include "daemon/core/block.h"
+
+#include "base/contract.h"
+#include "daemon/core/evict.h"
+#include "daemon/core/index.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint32_t block_find(struct core *core, uint32_t space_id, struct block_key key)
+{
+	uint64_t hash = kvp_key_hash(core->arena.header->hash_seed, space_id, key.bytes, key.n);
+
+	return index_find(&core->arena, hash, space_id, key.bytes, key.n);
+}
+
+/* ---- Policy membership ---- */
+
+bool block_complete(const struct core *core, uint32_t block)
+{
+	const struct kvp_block *shared = shared_block(core, block);
+
+	return atomic_load_explicit(&shared->pages_ready, memory_order_relaxed) == shared->page_count;
+}
+
+static bool evictable(const struct core *core, uint32_t block)
+{
+	const struct block *b = &core->blocks[block];
+
+	return b->state == BLOCK_LIVE && b->children == 0 && b->leases == 0 && b->holds == 0 && block_complete(core, block);
+}
+
+/* Brings the policy in line after anything that evictable() looks at has changed. */
+static void policy_refresh(struct core *core, uint32_t block)
+{
+	struct policy *policy = block_space(core, block)->policy;
+	bool held = core->entries[block].place != POLICY_ABSENT;
+
+	if (evictable(core, block) && !held)
+		policy->ops->insert(policy, block);
+	else if (!evictable(core, block) && held)
+		policy->ops->remove(policy, block);
+}
+
+static void policy_update(struct core *core, uint32_t block)
+{
+	struct policy *policy = block_space(core, block)->policy;
+
+	if (core->entries[block].place != POLICY_ABSENT)
+		policy->ops->update(policy, block);
+}
+
+void block_touch(struct core *core, uint32_t block)
+{
+	core->entries[block].used = ++core->tick;
+	core->blocks[block].used_ns = core->now_ns;
+	policy_update(core, block);
+}
+
+void block_set_priority(struct core *core, uint32_t block, uint32_t priority)
+{
+	kvp_assert(priority <= KVP_PIN_PRIORITY_MAX);
+	core->entries[block].priority = priority;
+	policy_update(core, block);
+}
+
+void block_hold(struct core *core, uint32_t block)
+{
+	core->blocks[block].holds++;
+	policy_refresh(core, block);
+}
+
+void block_unhold(struct core *core, uint32_t block)
+{
+	kvp_assert(core->blocks[block].holds > 0 && core->blocks[block].state == BLOCK_LIVE);
+	core->blocks[block].holds--;
+	policy_refresh(core, block);
+}
+
+/* ---- Family ---- */
+
+static void child_link(struct core *core, uint32_t parent, uint32_t child)
+{
+	struct block *p = &core->blocks[parent];
+	struct block *c = &core->blocks[child];
+
+	c->parent = parent;
+	c->next_sibling = p->first_child;
+	c->prev_sibling = 0;
+	if (p->first_child)
+		core->blocks[p->first_child].prev_sibling = child;
+	p->first_child = child;
+	p->children++;
+	policy_refresh(core, parent);
+}
+
+static void child_unlink(struct core *core, uint32_t child)
+{
+	struct block *c = &core->blocks[child];
+	struct block *p = &core->blocks[c->parent];
+
+	if (!c->parent)
+		return;
+	if (c->prev_sibling)
+		core->blocks[c->prev_sibling].next_sibling = c->next_sibling;
+	else
+		p->first_child = c->next_sibling;
+	if (c->next_sibling)
+		core->blocks[c->next_sibling].prev_sibling = c->prev_sibling;
+	p->children--;
+	policy_refresh(core, c->parent);
+	c->parent = 0;
+}
+
+/* ---- Birth ---- */
+
+static void partial_expire(struct core *core, struct deadline *deadline)
+{
+	struct block *b = list_entry(deadline, struct block, partial);
+	uint32_t block = (uint32_t)(b - core->blocks);
+	uint32_t budget = UINT32_MAX;
+
+	counter_add(core, dropped_partial_ttl_total, 1);
+	(void)block_kill_tree(core, block, &budget);
+}
+
+static void keep_expire(struct core *core, struct deadline *deadline)
+{
+	struct block *b = list_entry(deadline, struct block, keep);
+
+	block_set_priority(core, (uint32_t)(b - core->blocks), 0);
+}
+
+/* A free block number, evicting for it. Results as evict_for_slot(). */
+static int number_take(struct core *core, uint32_t *ret_block)
+{
+	for (unsigned evicted = 0; !core->free_block; evicted++) {
+		uint64_t bytes;
+
+		if (evicted == EVICT_BATCH)
+			return -EAGAIN;
+		if (!evict_one(core, 0, &bytes))
+			return KVP_NO_SPACE;
+		counter_add(core, evictions_capacity_total, 1);
+	}
+	*ret_block = core->free_block;
+	core->free_block = core->blocks[*ret_block].free_next;
+	return KVP_OK;
+}
+
+static void number_return(struct core *core, uint32_t block)
+{
+	core->blocks[block].state = BLOCK_FREE;
+	core->blocks[block].free_next = core->free_block;
+	core->free_block = block;
+}
+
+static void shared_fill(struct core *core, uint32_t block, uint32_t space_id, struct block_key key, uint32_t parent,
+			uint32_t tokens, uint64_t map_offset)
+{
+	struct kvp_block *shared = shared_block(core, block);
+	uint64_t generation = atomic_load_explicit(&shared->generation, memory_order_relaxed);
+
+	kvp_assert(generation % 2 == 1 || generation == 0);
+	shared->key_hash = kvp_key_hash(core->arena.header->hash_seed, space_id, key.bytes, key.n);
+	shared->parent_hash = parent ? shared_block(core, parent)->key_hash : 0;
+	shared->map_offset = map_offset;
+	shared->space_id = space_id;
+	shared->page_count = core->spaces[space_id].page_count;
+	atomic_store_explicit(&shared->pages_ready, 0, memory_order_relaxed);
+	shared->tokens = (uint16_t)tokens;
+	shared->key_bytes = (uint8_t)key.n;
+	memcpy(shared->key, key.bytes, key.n);
+	memset(arena_at(&core->arena, map_offset), 0, core->spaces[space_id].map_class->slot_bytes);
+	/* 0 is the generation of an entry never used: the first life is 2. */
+	atomic_store_explicit(&shared->generation, generation == 0 ? 2 : generation + 1, memory_order_release);
+}
+
+static void private_fill(struct core *core, uint32_t block, struct space *space)
+{
+	struct block *b = &core->blocks[block];
+
+	*b = (struct block){
+		.state = BLOCK_LIVE,
+		.slot_bytes = space->map_class->slot_bytes,
+		.partial = { .expire = partial_expire },
+		.keep = { .expire = keep_expire },
+	};
+	list_init(&b->writers);
+	core->entries[block] = (struct policy_entry){ .place = POLICY_ABSENT };
+}
+
+int block_create(struct core *core, uint32_t space_id, struct block_key key, uint32_t parent, uint32_t tokens, uint32_t *ret_block)
+{
+	struct space *space = &core->spaces[space_id];
+	uint64_t map_offset;
+	uint32_t block;
+	int r;
+
+	kvp_assert(space->live && key.n >= 1 && key.n <= KVP_KEY_BYTES_MAX && tokens >= 1 && tokens <= space->schema.block_tokens);
+	kvp_implies(parent, core->blocks[parent].state == BLOCK_LIVE);
+	if (parent)
+		block_hold(core, parent);
+	r = number_take(core, &block);
+	if (r == KVP_OK) {
+		r = evict_for_slot(core, space->map_class, &map_offset);
+		if (r != KVP_OK)
+			number_return(core, block);
+	}
+	if (r == KVP_OK) {
+		shared_fill(core, block, space_id, key, parent, tokens, map_offset);
+		private_fill(core, block, space);
+		index_insert(&core->arena, shared_block(core, block)->key_hash, block);
+		if (parent)
+			child_link(core, parent, block);
+		space->totals.blocks++;
+		space->totals.blocks_partial++;
+		space->totals.overhead_bytes += space->map_class->slot_bytes;
+		block_touch(core, block);
+		*ret_block = block;
+	}
+	if (parent)
+		block_unhold(core, parent);
+	return r;
+}
+
+/* ---- Pages ---- */
+
+static void writer_free(struct writer *writer)
+{
+	list_unlink(&writer->by_block);
+	list_unlink(&writer->by_session);
+	free(writer);
+}
+
+bool block_page_ready(const struct core *core, uint32_t block, uint32_t page)
+{
+	const struct kvp_page *map = shared_pages(core, block);
+
+	return atomic_load_explicit(&map[page].flags, memory_order_relaxed) & KVP_PAGE_READY;
+}
+
+static uint64_t page_logical_f16(const struct space *space, uint32_t tokens)
+{
+	return (uint64_t)tokens * (space->schema.head_dim_k + space->schema.head_dim_v) * space->schema.page_heads * 2;
+}
+
+/* A block that is complete or dead is not being written. */
+static void writing_ends(struct core *core, uint32_t block)
+{
+	struct block *b = &core->blocks[block];
+
+	deadline_disarm(&core->deadlines, &b->partial);
+	list_for_each_safe(node, after, &b->writers)
+		writer_free(list_entry(node, struct writer, by_block));
+}
+
+static void block_completed(struct core *core, uint32_t block)
+{
+	struct space *space = block_space(core, block);
+
+	writing_ends(core, block);
+	space->totals.blocks_partial--;
+	space->totals.tokens += shared_block(core, block)->tokens;
+	counter_add(core, append_blocks_total, 1);
+	policy_refresh(core, block);
+}
+
+static void page_publish(struct core *core, uint32_t block, uint32_t page, uint64_t offset, uint32_t n, uint64_t checksum)
+{
+	struct kvp_block *shared = shared_block(core, block);
+	struct kvp_page *entry = &shared_pages(core, block)[page];
+	struct space *space = block_space(core, block);
+	uint32_t ready = atomic_load_explicit(&shared->pages_ready, memory_order_relaxed) + 1;
+
+	entry->slot = (uint32_t)(offset / KVP_SLOT_ALIGN);
+	entry->checksum = checksum;
+	atomic_store_explicit(&entry->flags, KVP_PAGE_READY, memory_order_release);
+	atomic_store_explicit(&shared->pages_ready, ready, memory_order_release);
+	core->blocks[block].slot_bytes += space->page_class->slot_bytes;
+	space->totals.pages++;
+	space->totals.stored_bytes += n;
+	space->totals.overhead_bytes += space->page_class->slot_bytes - n;
+	space->totals.logical_f16_bytes += page_logical_f16(space, shared->tokens);
+	counter_add(core, append_pages_total, 1);
+	counter_add(core, append_bytes_total, n);
+	if (ready == shared->page_count)
+		block_completed(core, block);
+}
+
+int block_store_page(struct core *core, uint32_t block, uint32_t page, const void *bytes, uint32_t n, uint64_t checksum)
+{
+	struct space *space = block_space(core, block);
+	uint64_t offset;
+	int r;
+
+	kvp_assert(page < space->page_count && n <= space->page_class->slot_bytes && !block_page_ready(core, block, page));
+	r = evict_for_slot(core, space->page_class, &offset);
+	if (r != KVP_OK)
+		return r;
+	memcpy(arena_at(&core->arena, offset), bytes, n);
+	/* The client can still write to its staging memory: what counts is our copy. */
+	if (kvp_page_checksum(arena_at(&core->arena, offset), n) != checksum) {
+		(void)arena_slot_return(&core->arena, offset);
+		counter_add(core, append_corrupt_total, 1);
+		return KVP_CORRUPT;
+	}
+	page_publish(core, block, page, offset, n, checksum);
+	return KVP_OK;
+}
+
+/* ---- Writers ---- */
+
+static struct writer *writer_find(const struct core *core, uint32_t block, const struct core_session *session)
+{
+	const struct block *b = &core->blocks[block];
+
+	list_for_each(node, &b->writers) {
+		struct writer *writer = list_entry(node, struct writer, by_block);
+
+		if (writer->session == session)
+			return writer;
+	}
+	return NULL;
+}
+
+int block_add_writer(struct core *core, uint32_t block, struct core_session *session)
+{
+	struct block *b = &core->blocks[block];
+	struct writer *writer;
+	int r;
+
+	kvp_assert(b->state == BLOCK_LIVE && !block_complete(core, block));
+	r = deadline_arm(&core->deadlines, &b->partial, core->now_ns + core->limits.partial_ttl_ms * UINT64_C(1000000));
+	if (r < 0 || writer_find(core, block, session))
+		return r;
+	writer = calloc(1, sizeof(*writer));
+	if (!writer)
+		return -ENOMEM;
+	writer->block = block;
+	writer->session = session;
+	list_push_back(&b->writers, &writer->by_block);
+	list_push_back(&session->writers, &writer->by_session);
+	return 0;
+}
+
+void block_remove_writer(struct core *core, struct writer *writer)
+{
+	uint32_t block = writer->block;
+	uint32_t budget = UINT32_MAX;
+
+	writer_free(writer);
+	if (!list_empty(&core->blocks[block].writers))
+		return;
+	counter_add(core, dropped_writer_gone_total, 1);
+	(void)block_kill_tree(core, block, &budget);
+}
+
+bool block_sole_writer(const struct core *core, uint32_t block, const struct core_session *session)
+{
+	const struct list *writers = &core->blocks[block].writers;
+
+	return writer_find(core, block, session) && writers->next->next == writers;
+}
+
+/* ---- Death ---- */
+
+void block_lease(struct core *core, uint32_t block)
+{
+	core->blocks[block].leases++;
+	policy_refresh(core, block);
+}
+
+static void block_bury(struct core *core, uint32_t block)
+{
+	const struct kvp_block *shared = shared_block(core, block);
+	const struct kvp_page *map = shared_pages(core, block);
+
+	for (uint32_t page = 0; page < shared->page_count; page++)
+		if (atomic_load_explicit(&map[page].flags, memory_order_relaxed) & KVP_PAGE_READY)
+			(void)arena_slot_return(&core->arena, (uint64_t)map[page].slot * KVP_SLOT_ALIGN);
+	(void)arena_slot_return(&core->arena, shared->map_offset);
+	number_return(core, block);
+}
+
+void block_unlease(struct core *core, uint32_t block)
+{
+	struct block *b = &core->blocks[block];
+
+	kvp_assert(b->leases > 0);
+	b->leases--;
+	if (b->state == BLOCK_LIVE) {
+		policy_refresh(core, block);
+		return;
+	}
+	if (b->leases > 0)
+		return;
+	core->limbo_bytes -= b->slot_bytes;
+	counter_sub(core, blocks_limbo, 1);
+	block_bury(core, block);
+}
+
+/* What the space held in this block. Returns the stored bytes. */
+static uint64_t totals_leave(struct core *core, uint32_t block)
+{
+	const struct kvp_block *shared = shared_block(core, block);
+	struct space *space = block_space(core, block);
+	uint64_t pages = atomic_load_explicit(&shared->pages_ready, memory_order_relaxed);
+	uint64_t stored = pages * page_bytes(&space->schema, shared->tokens);
+
+	space->totals.blocks--;
+	if (block_complete(core, block))
+		space->totals.tokens -= shared->tokens;
+	else
+		space->totals.blocks_partial--;
+	space->totals.pages -= pages;
+	space->totals.stored_bytes -= stored;
+	space->totals.overhead_bytes -= core->blocks[block].slot_bytes - stored;
+	space->totals.logical_f16_bytes -= pages * page_logical_f16(space, shared->tokens);
+	return stored;
+}
+
+uint64_t block_kill(struct core *core, uint32_t block)
+{
+	struct kvp_block *shared = shared_block(core, block);
+	struct block *b = &core->blocks[block];
+	struct policy *policy = block_space(core, block)->policy;
+	uint64_t stored;
+
+	kvp_assert(b->state == BLOCK_LIVE && b->children == 0 && b->holds == 0);
+	stored = totals_leave(core, block);
+	if (core->entries[block].place != POLICY_ABSENT)
+		policy->ops->remove(policy, block);
+	writing_ends(core, block);
+	deadline_disarm(&core->deadlines, &b->keep);
+	index_remove(&core->arena, shared->key_hash, block);
+	(void)atomic_fetch_add_explicit(&shared->generation, 1, memory_order_release);
+	atomic_thread_fence(memory_order_seq_cst);
+	b->state = BLOCK_LIMBO;
+	child_unlink(core, block);
+	if (b->leases > 0) {
+		core->limbo_bytes += b->slot_bytes;
+		counter_add(core, blocks_limbo, 1);
+	} else {
+		block_bury(core, block);
+	}
+	return stored;
+}
+
+bool block_kill_tree(struct core *core, uint32_t block, uint32_t *budget)
+{
+	uint32_t at = block;
+
+	while (*budget > 0) {
+		uint32_t parent;
+
+		while (core->blocks[at].first_child)
+			at = core->blocks[at].first_child;
+		parent = core->blocks[at].parent;
+		(*budget)--;
+		counter_add(core, evicted_bytes_total, block_kill(core, at));
+		if (at == block)
+			return true;
+		at = parent;
+	}
+	return false;
+}

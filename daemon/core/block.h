@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a block.
+ *
+ *	FREE --block_create--> LIVE, partial --last page--> LIVE, complete --block_kill--> (LIMBO while leased) --> FREE
+ *
+ * A live block is in the index and its generation is even. It is partial until every page is there; meanwhile the sessions
+ * that append to it are its writers, and it is dropped when the last of them leaves or no page came for partial_ttl_ms.
+ * A complete block is in its space's policy, that is, it may be evicted, exactly when it has no resident child, no lease and
+ * no hold. block_kill() takes only blocks without children: the resident blocks are always closed under "parent of".
+ */
+#pragma once
+
+#include "daemon/core/internal.h"
+
+struct block_key {
+	const void *bytes;
+	size_t n;
+};
+
+/* The live block, or 0. */
+uint32_t block_find(struct core *core, uint32_t space_id, struct block_key key);
+
+/*
+ * A new live block without pages. parent is a live block or 0. The caller has seen that the key is not there. Evicts to make room.
+ * Results: KVP_OK and the number; KVP_NO_SPACE; -EAGAIN (much was evicted; call again).
+ */
+int block_create(struct core *core, uint32_t space_id, struct block_key key, uint32_t parent, uint32_t tokens, uint32_t *ret_block);
+
+/*
+ * Copies a page in. bytes is read once. The page must not be ready. Results: KVP_OK; KVP_NO_SPACE; KVP_CORRUPT; -EAGAIN.
+ */
+int block_store_page(struct core *core, uint32_t block, uint32_t page, const void *bytes, uint32_t n, uint64_t checksum);
+
+bool block_page_ready(const struct core *core, uint32_t block, uint32_t page);
+bool block_complete(const struct core *core, uint32_t block);
+
+/* Marks as used now. */
+void block_touch(struct core *core, uint32_t block);
+
+/* Sets what eviction sees; 0 is normal. */
+void block_set_priority(struct core *core, uint32_t block, uint32_t priority);
+
+/* The session appends to this partial block. Results: 0, -ENOMEM. */
+int block_add_writer(struct core *core, uint32_t block, struct core_session *session);
+
+/* A writer goes; the last one's partial block is dropped, with all that descends from it. */
+void block_remove_writer(struct core *core, struct writer *writer);
+
+/* The session is its only writer. */
+bool block_sole_writer(const struct core *core, uint32_t block, const struct core_session *session);
+
+/* Holds and leases keep a block out of the policy. */
+void block_hold(struct core *core, uint32_t block);
+void block_unhold(struct core *core, uint32_t block);
+void block_lease(struct core *core, uint32_t block);
+void block_unlease(struct core *core, uint32_t block);
+
+/* Removes a live block without children. Returns the stored bytes that went. */
+uint64_t block_kill(struct core *core, uint32_t block);
+
+/* Removes a live block and its descendants, at most *budget of them. Whether the block itself is gone. */
+bool block_kill_tree(struct core *core, uint32_t block, uint32_t *budget);

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The core as a whole: birth, time, end. Requests are in session.c, one file a verb beside it. */
+#include "daemon/core/internal.h"
+
+#include "base/contract.h"
+#include "base/units.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define ARENA_BYTES_PER_BLOCK (64 * KIB)
+
+static void limits_default(struct core_limits *limits, uint64_t arena_bytes)
+{
+#define DEFAULT(field, value)                                                                       \
+	if (limits->field == 0)                                                                     \
+		limits->field = (value)
+	DEFAULT(sessions_max, 1024);
+	DEFAULT(sessions_per_uid_max, 256);
+	DEFAULT(staging_bytes_max, 64 * MIB);
+	DEFAULT(staging_bytes_per_uid_max, GIB);
+	DEFAULT(pinned_bytes_per_uid_max, arena_bytes / 2);
+	DEFAULT(lease_ttl_ms, 30000);
+	DEFAULT(lease_ttl_ms_max, 600000);
+	DEFAULT(partial_ttl_ms, 60000);
+	DEFAULT(keep_ttl_ms_max, 24 * 3600 * 1000);
+	DEFAULT(hello_ttl_ms, 1000);
+	DEFAULT(slice_bytes, 256 << 10);
+#undef DEFAULT
+	if (limits->lease_ttl_ms > limits->lease_ttl_ms_max)
+		limits->lease_ttl_ms = limits->lease_ttl_ms_max;
+}
+
+static uint32_t blocks_for(const struct core_options *options)
+{
+	uint64_t blocks = options->blocks_max ? options->blocks_max : options->arena_bytes / ARENA_BYTES_PER_BLOCK;
+
+	return blocks > INT32_MAX ? INT32_MAX : (uint32_t)blocks;
+}
+
+static int tables_init(struct core *core)
+{
+	uint32_t count = core->arena.blocks_count;
+
+	core->blocks = calloc(count + 1, sizeof(*core->blocks));
+	core->entries = calloc(count + 1, sizeof(*core->entries));
+	core->parse = malloc(PARSE_BYTES);
+	core->reply_buffer = malloc(KVP_FRAME_BYTES_MAX);
+	if (!core->blocks || !core->entries || !core->parse || !core->reply_buffer)
+		return -ENOMEM;
+	for (uint32_t block = count; block > 0; block--) {
+		core->blocks[block].free_next = core->free_block;
+		core->free_block = block;
+	}
+	return 0;
+}
+
+int core_new(const struct core_options *options, struct core **ret_core)
+{
+	struct core *core;
+	int r;
+
+	kvp_assert(options->host && options->incarnation != 0);
+	core = calloc(1, sizeof(*core));
+	if (!core)
+		return -ENOMEM;
+	core->limits = options->limits;
+	limits_default(&core->limits, options->arena_bytes);
+	core->host = options->host;
+	core->context = options->context;
+	core->version = options->version;
+	core->config = options->config;
+	core->n_config = options->n_config;
+	core->tier = &tier_none;
+	core->start_ns = options->now_ns;
+	core->now_ns = options->now_ns;
+	list_init(&core->sessions);
+	list_init(&core->users);
+	list_init(&core->run_queue);
+	r = arena_init(&core->arena, options->arena, options->arena_bytes, blocks_for(options), options->incarnation,
+		       options->hash_seed);
+	if (r == 0)
+		r = tables_init(core);
+	if (r < 0) {
+		(void)core_free(core);
+		return r;
+	}
+	*ret_core = core;
+	return 0;
+}
+
+struct core *core_free(struct core *core)
+{
+	if (!core)
+		return NULL;
+	kvp_assert(list_empty(&core->sessions) && list_empty(&core->users));
+	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++)
+		if (core->spaces[id].policy)
+			core->spaces[id].policy->ops->destroy(core->spaces[id].policy);
+	/* Soft pins outlive sessions: their deadlines go with the table. */
+	if (core->blocks)
+		for (uint32_t block = 1; block <= core->arena.blocks_count; block++)
+			deadline_disarm(&core->deadlines, &core->blocks[block].keep);
+	deadline_heap_deinit(&core->deadlines);
+	arena_deinit(&core->arena);
+	free(core->leases);
+	free(core->free_leases);
+	free(core->blocks);
+	free(core->entries);
+	free(core->parse);
+	free(core->reply_buffer);
+	free(core);
+	return NULL;
+}
+
+uint64_t core_deadline_ns(const struct core *core)
+{
+	return deadline_next_ns(&core->deadlines);
+}
+
+void core_tick(struct core *core, uint64_t now_ns)
+{
+	struct deadline *due;
+
+	core->now_ns = now_ns;
+	while ((due = deadline_pop_due(&core->deadlines, now_ns)))
+		due->expire(core, due);
+}
+
+void core_stop(struct core *core)
+{
+	core->stopping = true;
+}
+
+void core_note_turn(struct core *core, uint64_t duration_ns)
+{
+	uint64_t us = duration_ns / 1000;
+
+	counter_add(core, loop_turns_total, 1);
+	if (duration_ns > NS_PER_MS)
+		counter_add(core, loop_turns_slow_total, 1);
+	if (us > counter_get(core, loop_lag_max_us))
+		counter_set(core, loop_lag_max_us, us);
+}

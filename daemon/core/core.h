@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The page server without the world: (state, request, now) -> (replies, effects). Deterministic; no system call, clock, thread
+ * or descriptor. It works on arena memory that it is given and asks for effects through struct core_host.
+ *
+ * Calls come from one thread. Effects are called synchronously from within core_request(), core_run(), core_tick() and
+ * core_stop(); they must not call back into the core. After hang_up() the core ignores the session's requests; the host
+ * then calls core_session_close() at its leisure.
+ *
+ * Long requests (copies, mass removal) are cut into slices: core_request() queues them and core_run() does one slice a call, sessions
+ * in turn, so the host can serve other events between slices.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct core;
+struct core_session;
+
+/* What the core asks of the world. context is core_options.context, peer what core_session_open() was given. */
+struct core_host {
+	/*
+	 * Memory shared with this peer only, zeroed, exactly this size; the host keeps it until the session closes.
+	 * Results: 0 and the mapping, or negative errno (the Hello is then refused with QUOTA and the session ends).
+	 */
+	int (*staging_create)(void *context, void *peer, uint64_t bytes, void **ret_memory);
+
+	/* One message for the peer, without frame header; the bytes are the core's and valid during the call only. */
+	void (*reply)(void *context, void *peer, const uint8_t *message, size_t n, unsigned flags);
+
+	/* Ends the session after the replies given so far. reason is static text. */
+	void (*hang_up)(void *context, void *peer, const char *reason);
+};
+
+#define CORE_REPLY_FDS 1u   /* goes with the arena's, the staging's (if created) and the event's (if wanted) descriptor */
+#define CORE_REPLY_FD_STAGING 2u
+#define CORE_REPLY_FD_EVENT 4u
+#define CORE_REPLY_EVENT 8u /* signal the session's eventfd after this reply */
+
+struct core_config_item {
+	const char *key;
+	const char *value;
+	const char *origin;
+};
+
+/* Zero means the default in every field of limits. */
+struct core_limits {
+	uint32_t sessions_max;              /* 1024 */
+	uint32_t sessions_per_uid_max;      /* 256 */
+	uint64_t staging_bytes_max;         /* of one session; 64 MiB */
+	uint64_t staging_bytes_per_uid_max; /* 1 GiB */
+	uint64_t pinned_bytes_per_uid_max;  /* under leases; half of the arena */
+	uint32_t lease_ttl_ms;              /* when a client names none; 30,000 */
+	uint32_t lease_ttl_ms_max;          /* 600,000 */
+	uint32_t partial_ttl_ms;            /* for a block whose pages do not all come; 60,000 */
+	uint64_t keep_ttl_ms_max;           /* of Pin; 24 h */
+	uint32_t hello_ttl_ms;              /* for a session to say Hello; 1,000 */
+	uint32_t slice_bytes;               /* copied in one slice; 256 KiB */
+};
+
+struct core_options {
+	void *arena;             /* page-aligned, zeroed, arena_bytes long; stays the caller's and outlives the core */
+	uint64_t arena_bytes;    /* a multiple of KVP_EXTENT_BYTES within KVP_ARENA_BYTES_MIN..MAX */
+	uint32_t blocks_max;     /* 0: one per 64 KiB of arena */
+	uint64_t incarnation;    /* not 0 */
+	uint64_t hash_seed;
+	uint64_t now_ns;         /* monotonic */
+	const char *version;     /* static text */
+	struct core_limits limits;
+	const struct core_host *host;
+	void *context;
+	const struct core_config_item *config; /* what Config answers; the caller's, outlives the core */
+	size_t n_config;
+};
+
+/* Lays out the arena. Results: 0; -EINVAL (sizes out of range, or metadata leaves no extent); -ENOMEM. */
+int core_new(const struct core_options *options, struct core **ret_core);
+
+/* All sessions must be closed. NULL is fine; returns NULL. */
+struct core *core_free(struct core *core);
+
+/* A new connection. Results: 0; KVP_QUOTA (too many sessions, of all or of this uid); -ENOMEM. */
+int core_session_open(struct core *core, void *peer, uint32_t uid, uint64_t now_ns, struct core_session **ret_session);
+
+/* The connection is gone: its leases end, blocks that it alone was writing and that are incomplete are dropped. NULL is fine. */
+struct core_session *core_session_close(struct core_session *session);
+
+/* One message body from the peer. Whatever it is, it is answered or the session is hung up. */
+void core_request(struct core_session *session, const uint8_t *message, size_t n, uint64_t now_ns);
+
+/* Requests that the session waits for; the host stops reading from a session that has KVP_REQUESTS_IN_FLIGHT_MAX. */
+unsigned core_session_in_flight(const struct core_session *session);
+
+/* One slice of queued work. Returns whether more is queued. */
+bool core_run(struct core *core, uint64_t now_ns);
+
+/* When core_tick() is due next, monotonic; UINT64_MAX: nothing waits. */
+uint64_t core_deadline_ns(const struct core *core);
+
+/* Ends what is over by time: leases, partial blocks, soft pins, sessions without Hello. */
+void core_tick(struct core *core, uint64_t now_ns);
+
+/* From now on requests are answered STOPPING; queued ones are still finished by core_run(). */
+void core_stop(struct core *core);
+
+/* One turn of the host's loop took this long; kept in the counters. */
+void core_note_turn(struct core *core, uint64_t duration_ns);
+
+/* Checks every invariant; slow. NULL: all hold; otherwise static text that names the first that does not. */
+const char *core_audit(struct core *core);

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The core's private state, for the files of daemon/core only.
+ *
+ * Ownership: the core owns spaces, blocks, users and sessions; a session owns its leases, its writer marks and its queued
+ * operations. Block numbers begin at 1; blocks[n] is the private half of arena.blocks[n - 1]. Space ids likewise.
+ */
+#pragma once
+
+#include "base/list.h"
+#include "codec/page.h"
+#include "daemon/core/account.h"
+#include "daemon/core/arena.h"
+#include "daemon/core/core.h"
+#include "daemon/core/deadline.h"
+#include "daemon/core/policy.h"
+#include "daemon/core/tier.h"
+#include "proto/kvpaged.pb-c.h"
+#include "proto/limits.h"
+#include "proto/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Parsed messages live here while a request is looked at: a bound on what a frame may unfold to. */
+#define PARSE_BYTES (8u << 20)
+
+enum block_state {
+	BLOCK_FREE,
+	BLOCK_LIVE,  /* can be found */
+	BLOCK_LIMBO, /* removed; a lease still reads its memory */
+};
+
+/* The private half of a block. used and priority are in core.entries. */
+struct block {
+	uint32_t parent; /* 0: a root */
+	uint32_t first_child;
+	uint32_t next_sibling;
+	uint32_t prev_sibling;
+	uint32_t children;
+	uint32_t leases;
+	uint32_t holds;     /* by operations that need it to stay for the moment */
+	uint32_t free_next; /* in the list of free numbers */
+	enum block_state state;
+	uint64_t slot_bytes; /* of its pages and its map */
+	uint64_t used_ns;
+	struct list writers;
+	struct deadline partial; /* armed while pages are missing */
+	struct deadline keep;    /* armed while it has a priority */
+};
+
+/* A session that appends to a block whose pages are not all there. */
+struct writer {
+	struct list by_session;
+	struct list by_block;
+	const struct core_session *session;
+	uint32_t block;
+};
+
+struct lease {
+	struct list by_session;
+	struct core_session *session;
+	uint64_t id; /* salt << 32 | place in core.leases */
+	uint32_t block;
+	uint64_t charged_bytes;
+	struct deadline deadline;
+};
+
+struct space_totals {
+	uint64_t blocks;
+	uint64_t blocks_partial;
+	uint64_t pages;
+	uint64_t tokens;
+	uint64_t logical_f16_bytes;
+	uint64_t stored_bytes;
+	uint64_t overhead_bytes;
+};
+
+struct space {
+	bool live;
+	struct page_schema schema;
+	uint32_t page_count;
+	struct size_class *page_class;
+	struct size_class *map_class;
+	struct policy *policy;
+	uint32_t sessions; /* that have it open */
+	struct space_totals totals;
+};
+
+enum session_state { SESSION_NEW, SESSION_READY, SESSION_OVER };
+
+struct op;
+
+struct core_session {
+	struct list link; /* core.sessions */
+	struct list run;  /* core.run_queue while ops are queued */
+	struct core *core;
+	void *peer;
+	uint64_t id;
+	enum session_state state;
+	struct user *user;
+	const uint8_t *staging;
+	uint64_t staging_bytes;
+	bool want_event;
+	unsigned in_flight;
+	struct list ops;
+	struct list leases;
+	struct list writers;
+	struct deadline hello;
+	uint64_t spaces_open[(KVP_SPACES_MAX + 63) / 64];
+};
+
+enum op_progress { OP_MORE, OP_DONE };
+
+/* A queued request. Its session's ops are done in order, one slice at a time. */
+struct op {
+	struct list link; /* session.ops */
+	uint64_t id;      /* the request's */
+	enum op_progress (*step)(struct core_session *session, struct op *op);
+	/* Frees what the operation holds and itself; called once, done or abandoned. */
+	void (*destroy)(struct core *core, struct op *op);
+};
+
+enum {
+#define X(name, kind, unit, sentence) COUNTER_##name,
+#include "proto/counters.def"
+#undef X
+	COUNTERS,
+};
+
+/* Parts of the reply that is being made; a reply is packed before the next one begins. */
+struct reply_scratch {
+	uint8_t item_status[KVP_ITEMS_MAX];
+	Kvpaged__V1__FetchItem fetch_items[KVP_ITEMS_MAX];
+	Kvpaged__V1__FetchItem *fetch_item_pointers[KVP_ITEMS_MAX];
+	Kvpaged__V1__ListItem list_items[KVP_LIST_ITEMS_MAX];
+	Kvpaged__V1__ListItem *list_item_pointers[KVP_LIST_ITEMS_MAX];
+	Kvpaged__V1__Counter counters[COUNTERS];
+	Kvpaged__V1__Counter *counter_pointers[COUNTERS];
+	Kvpaged__V1__SpaceStats spaces[KVP_SPACES_MAX];
+	Kvpaged__V1__SpaceStats *space_pointers[KVP_SPACES_MAX];
+	Kvpaged__V1__Schema schemas[KVP_SPACES_MAX];
+};
+
+struct core {
+	struct arena arena;
+	struct core_limits limits;
+	const struct core_host *host;
+	void *context;
+	const char *version;
+	const struct core_config_item *config;
+	size_t n_config;
+	const struct tier *tier;
+	uint64_t start_ns;
+	uint64_t now_ns; /* of the call in progress */
+	uint64_t tick;
+	uint64_t next_session_id;
+	bool stopping;
+
+	struct space spaces[KVP_SPACES_MAX + 1];
+	struct block *blocks;          /* [blocks_count + 1] */
+	struct policy_entry *entries;  /* [blocks_count + 1] */
+	uint32_t free_block;
+
+	struct lease **leases;
+	uint32_t leases_capacity;
+	uint32_t *free_leases;
+	uint32_t n_free_leases;
+	uint32_t lease_salt;
+
+	struct list sessions;
+	struct list users;
+	struct list run_queue;
+	struct deadline_heap deadlines;
+	uint64_t limbo_bytes;
+
+	uint8_t *parse;
+	size_t parse_used;
+	uint8_t *reply_buffer;         /* KVP_FRAME_BYTES_MAX */
+	struct reply_scratch scratch;
+};
+
+/* Counters are shared memory with one writer: a relaxed load and store. */
+#define counter_add(core, name, amount)                                                             \
+	atomic_store_explicit(&(core)->arena.counters->name,                                        \
+			      atomic_load_explicit(&(core)->arena.counters->name, memory_order_relaxed) + (amount), \
+			      memory_order_relaxed)
+#define counter_sub(core, name, amount) counter_add(core, name, -(uint64_t)(amount))
+#define counter_set(core, name, value) \
+	atomic_store_explicit(&(core)->arena.counters->name, (value), memory_order_relaxed)
+#define counter_get(core, name) atomic_load_explicit(&(core)->arena.counters->name, memory_order_relaxed)
+
+static inline struct kvp_block *shared_block(const struct core *core, uint32_t block)
+{
+	return &core->arena.blocks[block - 1];
+}
+
+static inline struct kvp_page *shared_pages(const struct core *core, uint32_t block)
+{
+	return arena_at(&core->arena, shared_block(core, block)->map_offset);
+}
+
+static inline struct space *block_space(struct core *core, uint32_t block)
+{
+	return &core->spaces[shared_block(core, block)->space_id];
+}

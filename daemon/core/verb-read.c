@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fetch, Release and Match: what readers ask. All are done at once; none copies a page. */
+#include "daemon/core/lease.h"
+#include "daemon/core/verbs.h"
+
+/* Whether the block at this key has the wanted pages. */
+static enum kvp_status look_up(struct core *core, uint32_t space_id, ProtobufCBinaryData key, const struct page_range *range,
+			       uint32_t *ret_block)
+{
+	uint32_t block;
+
+	if (!key_valid(key))
+		return KVP_INVALID;
+	block = block_find(core, space_id, key_of(key));
+	if (!block)
+		return KVP_MISS;
+	if (!range_ready(core, block, range))
+		return KVP_PARTIAL;
+	*ret_block = block;
+	return KVP_OK;
+}
+
+/* Checks what Fetch and Match share. NULL with the reply failed. */
+static struct space *read_space(struct core_session *session, uint32_t space_id, size_t n_keys, const Kvpaged__V1__Range *range,
+				struct page_range *ret_range, Reply *reply)
+{
+	struct space *space = space_of(session, space_id, reply);
+
+	if (!space)
+		return NULL;
+	if (n_keys > KVP_ITEMS_MAX) {
+		(void)reply_fail(reply, KVP_RANGE, "at most 1024 keys in a request");
+		return NULL;
+	}
+	if (!range_resolve(space, range, ret_range)) {
+		(void)reply_fail(reply, KVP_RANGE, "the range is beyond the space's layers or heads");
+		return NULL;
+	}
+	return space;
+}
+
+static void fetch_one(struct core_session *session, uint32_t space_id, ProtobufCBinaryData key, const struct page_range *range,
+		      uint32_t ttl_ms, Kvpaged__V1__FetchItem *item)
+{
+	struct core *core = session->core;
+	uint32_t block = 0;
+
+	item->status = look_up(core, space_id, key, range, &block);
+	if (item->status == KVP_MISS)
+		counter_add(core, fetch_misses_total, 1);
+	if (item->status == KVP_PARTIAL)
+		counter_add(core, fetch_partial_total, 1);
+	if (item->status != KVP_OK)
+		return;
+	item->status = (uint32_t)lease_take(session, block, ttl_ms, &item->lease_id);
+	if (item->status != KVP_OK) {
+		counter_add(core, quota_refused_total, 1);
+		return;
+	}
+	block_touch(core, block);
+	counter_add(core, fetch_hits_total, 1);
+	item->block = block;
+	item->generation = atomic_load_explicit(&shared_block(core, block)->generation, memory_order_relaxed);
+	item->tokens = shared_block(core, block)->tokens;
+}
+
+enum verb_result verb_fetch(struct core_session *session, const Request *request, Reply *reply)
+{
+	const Kvpaged__V1__Fetch *fetch = request->fetch;
+	struct core *core = session->core;
+	Kvpaged__V1__FetchReply answer = KVPAGED__V1__FETCH_REPLY__INIT;
+	uint32_t ttl_ms = fetch->lease_ttl_ms ? fetch->lease_ttl_ms : core->limits.lease_ttl_ms;
+	struct page_range range;
+
+	if (!read_space(session, fetch->space_id, fetch->n_keys, fetch->range, &range, reply))
+		return VERB_REPLY;
+	if (ttl_ms > core->limits.lease_ttl_ms_max)
+		ttl_ms = core->limits.lease_ttl_ms_max;
+	for (size_t i = 0; i < fetch->n_keys; i++) {
+		kvpaged__v1__fetch_item__init(&core->scratch.fetch_items[i]);
+		fetch_one(session, fetch->space_id, fetch->keys[i], &range, ttl_ms, &core->scratch.fetch_items[i]);
+		core->scratch.fetch_item_pointers[i] = &core->scratch.fetch_items[i];
+	}
+	answer.n_items = fetch->n_keys;
+	answer.items = core->scratch.fetch_item_pointers;
+	reply->verb_case = KVPAGED__V1__REPLY__VERB_FETCH;
+	reply->fetch = &answer;
+	reply_send(session, reply, 0);
+	return VERB_QUEUED;
+}
+
+enum verb_result verb_release(struct core_session *session, const Request *request, Reply *reply)
+{
+	const Kvpaged__V1__Release *release = request->release;
+	struct core *core = session->core;
+	Kvpaged__V1__ItemsReply answer = KVPAGED__V1__ITEMS_REPLY__INIT;
+
+	if (release->n_lease_ids > KVP_ITEMS_MAX)
+		return reply_fail(reply, KVP_RANGE, "at most 1024 leases in a request");
+	for (size_t i = 0; i < release->n_lease_ids; i++) {
+		struct lease *lease = lease_find(session, release->lease_ids[i]);
+
+		core->scratch.item_status[i] = lease ? KVP_OK : KVP_STALE;
+		if (lease)
+			lease_end(core, lease);
+	}
+	answer.item_status = (ProtobufCBinaryData){ .data = core->scratch.item_status, .len = release->n_lease_ids };
+	reply->verb_case = KVPAGED__V1__REPLY__VERB_ITEMS;
+	reply->items = &answer;
+	reply_send(session, reply, 0);
+	return VERB_QUEUED;
+}
+
+enum verb_result verb_match(struct core_session *session, const Request *request, Reply *reply)
+{
+	const Kvpaged__V1__Match *match = request->match;
+	struct core *core = session->core;
+	Kvpaged__V1__MatchReply answer = KVPAGED__V1__MATCH_REPLY__INIT;
+	struct page_range range;
+
+	if (!read_space(session, match->space_id, match->n_keys, match->range, &range, reply))
+		return VERB_REPLY;
+	for (size_t i = 0; i < match->n_keys; i++) {
+		uint32_t block;
+
+		answer.status = look_up(core, match->space_id, match->keys[i], &range, &block);
+		if (answer.status != KVP_OK)
+			break;
+		block_touch(core, block);
+		answer.matched++;
+	}
+	counter_add(core, match_keys_total, match->n_keys);
+	counter_add(core, match_hits_total, answer.matched);
+	reply->verb_case = KVPAGED__V1__REPLY__VERB_MATCH;
+	reply->match = &answer;
+	reply_send(session, reply, 0);
+	return VERB_QUEUED;
+}
