@@ -85,6 +85,7 @@ void block_unhold(struct core *core, uint32_t block)
 
 /* ---- Family ---- */
 
+/* The parent is held: it is in no policy. */
 static void child_link(struct core *core, uint32_t parent, uint32_t child)
 {
 	struct block *p = &core->blocks[parent];
@@ -97,7 +98,6 @@ static void child_link(struct core *core, uint32_t parent, uint32_t child)
 		core->blocks[p->first_child].prev_sibling = child;
 	p->first_child = child;
 	p->children++;
-	policy_refresh(core, parent);
 }
 
 static void child_unlink(struct core *core, uint32_t child)

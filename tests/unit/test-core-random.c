@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The core under seeded random work: appends, fetches, deletes, evictions, hang-ups and time, with every invariant checked after
+ * each step, and contents against what the key says they must be. KVP_SEED chooses the seed, KVP_STEPS the length.
+ */
+#include "tests/lib/core-rig.h"
+#include "tests/lib/harness.h"
+
+#include "base/units.h"
+#include "daemon/core/internal.h"
+#include "proto/layout.h"
+#include "proto/status.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PEERS 5
+#define KEYS 60
+
+struct work {
+	struct rig rig;
+	Kvpaged__V1__OpenSpaceReply spaces[2];
+	uint32_t ids[2];
+	uint64_t seed;
+};
+
+static uint32_t draw(struct work *work, uint32_t n)
+{
+	work->seed = work->seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (uint32_t)(work->seed >> 33) % n;
+}
+
+static void connect_one(struct work *work, unsigned i)
+{
+	struct rig_peer *peer = rig_connect(&work->rig, i, 1000 + i % 2, MIB);
+	Kvpaged__V1__Schema schema;
+
+	rig_schema(&schema, 4, 2, 64);
+	work->ids[0] = rig_open(peer, "a", &schema, &work->spaces[0]);
+	rig_schema(&schema, 3, 4, 256);
+	schema.block_tokens = 64;
+	schema.page_heads = 2;
+	work->ids[1] = rig_open(peer, "b", &schema, &work->spaces[1]);
+}
+
+/* A block's parent and bytes follow from its number: half of the blocks are in a tree. */
+static void names(unsigned number, char key[8], char parent[8])
+{
+	(void)snprintf(key, 8, "k%u", number % 1000);
+	parent[0] = '\0';
+	if (number % 2)
+		(void)snprintf(parent, 8, "k%u", number / 2 % 1000);
+}
+
+static void do_append(struct work *work, struct rig_peer *peer)
+{
+	unsigned s = draw(work, 2), number = draw(work, KEYS);
+	uint32_t pages = work->spaces[s].page_count;
+	uint32_t first = draw(work, 3) ? 0 : draw(work, pages);
+	uint32_t n = draw(work, 3) ? pages - first : 1;
+	char key[8], parent[8];
+
+	names(number, key, parent);
+	(void)rig_append(peer, work->ids[s], key, parent, s ? 64 : 16, work->spaces[s].page_bytes, first, n, (uint8_t)(number + 100 * s));
+}
+
+static void do_fetch(struct work *work, struct rig_peer *peer)
+{
+	unsigned s = draw(work, 2), number = draw(work, KEYS);
+	char key[8], parent[8];
+	Kvpaged__V1__FetchItem item;
+	const struct kvp_block *block;
+	const struct kvp_page *map;
+
+	names(number, key, parent);
+	if (rig_fetch(peer, work->ids[s], key, 1 + draw(work, 2000), &item) != KVP_OK)
+		return;
+	block = &work->rig.core->arena.blocks[item.block - 1];
+	assert_int_equal(block->generation, item.generation);
+	map = (const struct kvp_page *)((const uint8_t *)work->rig.arena + block->map_offset);
+	for (uint32_t page = 0; page < block->page_count; page++) {
+		const uint8_t *bytes = (const uint8_t *)work->rig.arena + (uint64_t)map[page].slot * KVP_SLOT_ALIGN;
+
+		assert_int_equal(bytes[0], (uint8_t)(number + 100 * s));
+		assert_int_equal(bytes[work->spaces[s].page_bytes - 1], (uint8_t)(number + 100 * s));
+	}
+}
+
+static void do_evict(struct work *work, struct rig_peer *peer)
+{
+	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
+	Kvpaged__V1__Evict body = KVPAGED__V1__EVICT__INIT;
+
+	body.space_id = draw(work, 2) ? work->ids[draw(work, 2)] : 0;
+	body.blocks = 1 + draw(work, 5);
+	request.verb_case = KVPAGED__V1__REQUEST__VERB_EVICT;
+	request.evict = &body;
+	(void)rig_call(peer, &request);
+}
+
+static void do_delete(struct work *work, struct rig_peer *peer)
+{
+	char key[8], parent[8];
+
+	names(draw(work, KEYS), key, parent);
+	(void)rig_delete(peer, work->ids[draw(work, 2)], key);
+}
+
+static void step(struct work *work)
+{
+	unsigned i = draw(work, PEERS);
+	struct rig_peer *peer = &work->rig.peers[i];
+	uint32_t what = draw(work, 100);
+
+	if (!peer->session) {
+		connect_one(work, i);
+		return;
+	}
+	if (what < 50)
+		do_append(work, peer);
+	else if (what < 75)
+		do_fetch(work, peer);
+	else if (what < 80)
+		do_delete(work, peer);
+	else if (what < 85)
+		do_evict(work, peer);
+	else if (what < 95)
+		rig_advance_ms(&work->rig, draw(work, 3000));
+	else if (what < 98)
+		rig_disconnect(peer);
+	else
+		rig_advance_ms(&work->rig, 61000);
+}
+
+static void test_random_work(void **state)
+{
+	const char *seed = getenv("KVP_SEED"), *steps = getenv("KVP_STEPS");
+	struct core_limits limits = { .slice_bytes = 4096 };
+	struct work *work = calloc(1, sizeof(*work));
+	uint64_t n = steps ? strtoull(steps, NULL, 10) : 20000;
+
+	work->seed = seed ? strtoull(seed, NULL, 10) : 1;
+	print_message("seed %llu, %llu steps\n", (unsigned long long)work->seed, (unsigned long long)n);
+	rig_start(&work->rig, 16 * MIB, 48, &limits);
+	for (uint64_t i = 0; i < n; i++) {
+		step(work);
+		rig_audit(&work->rig);
+	}
+	rig_stop(&work->rig);
+	free(work);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = { cmocka_unit_test(test_random_work) };
+
+	return harness_run(tests, sizeof(tests) / sizeof(tests[0]));
+}
