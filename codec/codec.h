@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Codecs: how one head's K or V of a block is packed into bytes.
+ *
+ * A tile is `tokens x head_dim` values of one head. A raw codec (f32, f16, bf16) stores the values.
+ * A grouped codec (q8, q6, q4) stores small integer codes, and for each group of values an f16
+ * scale and an f16 min; a value is min + code * scale. A group of K is one channel over all tokens;
+ * a group of V is one token over all channels. The size of a tile depends on codec, role and shape
+ * only, never on the data. docs/codecs.md gives the format byte by byte.
+ *
+ * The bytes are the same whatever instruction set made them, and every instruction set reads them
+ * to the same values. The functions assume the default floating-point environment. They keep no
+ * state but the instruction set, chosen at first use, and may be called from any thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CODEC_TOKENS_MAX 256u
+#define CODEC_HEAD_DIM_MAX 256u
+#define CODEC_HEAD_DIM_MULTIPLE 8u
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	       "tiles are little-endian and are mapped, not converted");
+
+/* Numbers on the wire and in shared memory: never reused. 18 is kept for a 5-bit codec. */
+enum codec_id {
+	CODEC_F32 = 1,
+	CODEC_F16 = 2,
+	CODEC_BF16 = 3,
+	CODEC_Q8 = 16,
+	CODEC_Q6 = 17,
+	CODEC_Q4 = 19,
+};
+
+enum codec_role {
+	CODEC_ROLE_K = 0,
+	CODEC_ROLE_V = 1,
+};
+#define CODEC_ROLE_COUNT 2
+
+/* The type of values outside tiles. Numbers on the wire. */
+enum codec_dtype {
+	CODEC_DTYPE_F32 = 1,
+	CODEC_DTYPE_F16 = 2,
+	CODEC_DTYPE_BF16 = 3,
+};
+
+/*
+ * Positive results of codec_encode(). The largest magnitude is that of the type for f32 and bf16,
+ * and 65504, the largest f16, for all others.
+ */
+enum {
+	CODEC_NONFINITE = 1, /* a value is NaN or infinite */
+	CODEC_RANGE = 2,     /* a finite value is beyond the codec's largest */
+};
+
+/* The first value, in token-major order, that a tile cannot hold. */
+struct codec_fault {
+	uint32_t token;
+	uint32_t channel;
+};
+
+/* Where the parts of a tile lie, in bytes from its start. */
+struct codec_layout {
+	uint32_t tokens;
+	uint32_t head_dim;
+	uint32_t row_bytes;	/* one token's codes or raw values */
+	uint32_t groups;	/* 0: raw */
+	uint32_t scales_offset; /* groups x f16; in raw tiles the end of the tile, as mins_offset */
+	uint32_t mins_offset;	/* groups x f16 */
+	uint32_t tile_bytes;
+};
+
+/* One instruction set's kernels; opaque here. */
+struct codec_isa;
+
+/* Whether this build knows the codec. Any number may be asked. */
+bool codec_valid(uint32_t id);
+
+/* "q8"; NULL when the codec is not known. The string is static. */
+const char *codec_name(uint32_t id);
+
+/* The codec of that exact name, in *ret_id. False, and nothing written, when there is none. */
+bool codec_from_name(const char *name, enum codec_id *ret_id);
+
+/* Bytes of one value: 4 or 2; 0 when the type is not known. Any number may be asked. */
+uint32_t codec_dtype_bytes(uint32_t dtype);
+
+/*
+ * The layout of a tile, in *ret_layout. False, and nothing written, when codec or role is not
+ * known, tokens is not in 1..CODEC_TOKENS_MAX, or head_dim is not a multiple of 8
+ * in 8..CODEC_HEAD_DIM_MAX. Any numbers may be asked.
+ */
+bool codec_layout_of(uint32_t id, uint32_t role, uint32_t tokens, uint32_t head_dim,
+		     struct codec_layout *ret_layout);
+
+/* The size of a tile; 0 for head_dim 0 (an absent V) and for what codec_layout_of() refuses. */
+uint32_t codec_tile_bytes(uint32_t id, uint32_t role, uint32_t tokens, uint32_t head_dim);
+
+/*
+ * Encodes one tile.
+ *
+ * @src: value (0, 0); the values of a token are contiguous, of type @dtype, at any alignment
+ * @stride_token_elements: from a token to the next, in values; may be negative or 0
+ * @dst_tile: codec_tile_bytes() bytes, any alignment, not overlapping the source
+ * @ret_fault: the position when the result is positive; untouched otherwise; may be NULL
+ *
+ * Returns 0; or CODEC_NONFINITE or CODEC_RANGE, and then the tile's content is unspecified. Nothing
+ * outside the tile is written. A head_dim of 0 does nothing. It is the caller's bug (an assertion)
+ * when codec_layout_of() refuses the shape or the type is not known. A source that changes during
+ * the call gives an unspecified tile, and no more harm than that.
+ */
+int codec_encode(enum codec_id id, enum codec_role role, uint32_t tokens, uint32_t head_dim,
+		 const void *src, enum codec_dtype dtype, ptrdiff_t stride_token_elements,
+		 void *dst_tile, struct codec_fault *ret_fault);
+
+/*
+ * Decodes one tile. Any bytes are a tile: scales that are NaN or infinite give such values, and
+ * nothing else happens.
+ *
+ * @tile: codec_tile_bytes() bytes, any alignment; nothing beyond them is read
+ * @dst: value (0, 0); parameters as above. Rows must not overlap each other or the tile. Between
+ * rows nothing is written.
+ *
+ * Values are computed in f32 and rounded once (to nearest, ties to even) to f16 or bf16; beyond the
+ * range they become infinite. A raw tile decoded to its own type is copied bit by bit.
+ */
+void codec_decode(enum codec_id id, enum codec_role role, uint32_t tokens, uint32_t head_dim,
+		  const void *tile, void *dst, enum codec_dtype dtype,
+		  ptrdiff_t stride_token_elements);
+
+/*
+ * The instruction set in use: "avx512", "avx2" or "scalar". The best one that this processor has,
+ * or the one named by the environment variable KVC_ISA when the processor has it (other values of
+ * KVC_ISA are ignored). Settled at first use.
+ */
+const char *codec_isa_name(void);
+
+/*
+ * The kernels of one instruction set, for tests and benchmarks; NULL when unknown, not built or not
+ * supported here.
+ */
+const struct codec_isa *codec_isa_get(const char *name);
+
+/* As codec_encode() and codec_decode(), on the kernels of @isa. */
+int codec_isa_encode(const struct codec_isa *isa, enum codec_id id, enum codec_role role,
+		     uint32_t tokens, uint32_t head_dim, const void *src, enum codec_dtype dtype,
+		     ptrdiff_t stride_token_elements, void *dst_tile,
+		     struct codec_fault *ret_fault);
+void codec_isa_decode(const struct codec_isa *isa, enum codec_id id, enum codec_role role,
+		      uint32_t tokens, uint32_t head_dim, const void *tile, void *dst,
+		      enum codec_dtype dtype, ptrdiff_t stride_token_elements);
