@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One row a setting. A new one is a field in struct config_fields and a row here; keys, options, environment, help and
+ * checks follow.
+ */
+#include "daemon/config-table.h"
+
+#include "base/units.h"
+#include "daemon/host/log.h"
+#include "proto/layout.h"
+#include "proto/limits.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const no_yes[] = { "no", "yes", NULL };
+static const char *const huge_pages[] = { "no", "yes", "try", NULL };
+static const char *const seals[] = { "normal", "strict", NULL };
+
+#define MS_MAX (UINT64_C(366) * 24 * 3600 * 1000)
+#define FIELD(name) offsetof(struct config_fields, name)
+#define NAMED(section, key) section, key, section "." key
+
+/* clang-format off */
+const struct setting settings[CONFIG_SETTINGS] = {
+	{ NAMED("arena", "bytes"), SETTING_BYTES, FIELD(arena_bytes), KVP_ARENA_BYTES_MIN, KVP_ARENA_BYTES_MAX,
+	  .multiple = KVP_EXTENT_BYTES, .initial = "1GiB", .help = "size of the arena, a multiple of 2MiB" },
+	{ NAMED("arena", "blocks"), SETTING_COUNT, FIELD(arena_blocks), 0, UINT32_MAX, .initial = "0",
+	  .help = "most blocks that it can index; 0: one for each 64KiB" },
+	{ NAMED("arena", "huge_pages"), SETTING_CHOICE, FIELD(arena_huge_pages), .choices = huge_pages, .initial = "no",
+	  .help = "take it from the system's pool of 2 MiB pages; try: if there are enough" },
+	{ NAMED("arena", "prefault"), SETTING_CHOICE, FIELD(arena_prefault), .choices = no_yes, .initial = "no",
+	  .help = "allocate all of it at the start" },
+	{ NAMED("arena", "seal"), SETTING_CHOICE, FIELD(arena_seal), .choices = seals, .initial = "normal",
+	  .help = "strict: no process, not even a later kvpaged, can map it for writing" },
+	{ NAMED("socket", "path"), SETTING_SOCKET_PATH, FIELD(socket_path), .initial = "/run/kvpaged/kvpaged.sock",
+	  .alias = "socket", .help = "where clients connect" },
+	{ NAMED("socket", "mode"), SETTING_MODE, FIELD(socket_mode), 0, 0777, .initial = "0660",
+	  .help = "who may connect, as file permissions (octal)" },
+	{ NAMED("socket", "owner"), SETTING_USER, FIELD(socket_owner), .initial = "",
+	  .help = "owner of the socket, a name or number; empty: unchanged" },
+	{ NAMED("socket", "group"), SETTING_GROUP, FIELD(socket_group), .initial = "",
+	  .help = "group of the socket, a name or number; empty: unchanged" },
+	{ NAMED("socket", "backlog"), SETTING_COUNT, FIELD(socket_backlog), 1, 65535, .initial = "128",
+	  .help = "connections that may wait to be accepted" },
+	{ NAMED("limits", "sessions"), SETTING_COUNT, FIELD(sessions), 1, 65536, .initial = "1024",
+	  .help = "open sessions" },
+	{ NAMED("limits", "sessions_per_uid"), SETTING_COUNT, FIELD(sessions_per_uid), 1, 65536, .initial = "256",
+	  .help = "open sessions of one user" },
+	{ NAMED("limits", "staging_bytes"), SETTING_BYTES, FIELD(staging_bytes), KVP_STAGING_BYTES_MIN, 16 * GIB,
+	  .initial = "64MiB", .help = "staging memory of one session" },
+	{ NAMED("limits", "staging_bytes_per_uid"), SETTING_BYTES, FIELD(staging_bytes_per_uid), KVP_STAGING_BYTES_MIN,
+	  KVP_ARENA_BYTES_MAX, .initial = "1GiB", .help = "staging memory of one user's sessions" },
+	{ NAMED("limits", "pinned_bytes_per_uid"), SETTING_BYTES, FIELD(pinned_bytes_per_uid), 0, KVP_ARENA_BYTES_MAX,
+	  .initial = "0", .help = "arena memory that one user's leases may hold; 0: half of the arena" },
+	{ NAMED("limits", "reply_queue_bytes"), SETTING_BYTES, FIELD(reply_queue_bytes), KVP_FRAME_BYTES_MAX, GIB,
+	  .initial = "1MiB", .help = "unread replies from which on a session's requests wait; at four times as much it ends" },
+	{ NAMED("limits", "reply_stall_ms"), SETTING_MS, FIELD(reply_stall_ms), 100, MS_MAX, .initial = "30s",
+	  .help = "how long a session may stay above reply_queue_bytes" },
+	{ NAMED("limits", "slice_bytes"), SETTING_BYTES, FIELD(slice_bytes), 4 * KIB, 64 * MIB, .initial = "256KiB",
+	  .help = "bytes copied before other clients get their turn" },
+	{ NAMED("lease", "ttl_ms"), SETTING_MS, FIELD(lease_ttl_ms), 1, UINT32_MAX, .initial = "30s",
+	  .help = "time of a lease when the client names none" },
+	{ NAMED("lease", "ttl_ms_max"), SETTING_MS, FIELD(lease_ttl_ms_max), 1, UINT32_MAX, .initial = "10min",
+	  .help = "longest time of a lease" },
+	{ NAMED("block", "partial_ttl_ms"), SETTING_MS, FIELD(partial_ttl_ms), 1, UINT32_MAX, .initial = "60s",
+	  .help = "after which a block whose pages do not all come is dropped" },
+	{ NAMED("block", "keep_ttl_ms_max"), SETTING_MS, FIELD(keep_ttl_ms_max), 1, MS_MAX, .initial = "24h",
+	  .help = "longest time of a soft pin" },
+	{ NAMED("session", "hello_ttl_ms"), SETTING_MS, FIELD(hello_ttl_ms), 1, UINT32_MAX, .initial = "1s",
+	  .help = "within which a new session must say hello" },
+	{ NAMED("stop", "drain_ms"), SETTING_MS, FIELD(drain_ms), 0, 3600 * 1000, .initial = "5s",
+	  .help = "for requests and replies on their way when the daemon stops" },
+	{ NAMED("access", "allow_uids"), SETTING_UIDS, FIELD(allow_uids), .initial = "",
+	  .help = "users that are served, names or numbers with commas; empty: whoever can open the socket" },
+	{ NAMED("log", "level"), SETTING_CHOICE, FIELD(log_level), .choices = log_level_names, .initial = "info",
+	  .help = "error, warning, info or debug; read again at SIGHUP" },
+};
+/* clang-format on */
+
+int setting_find(const char *section, const char *key)
+{
+	for (int i = 0; i < CONFIG_SETTINGS; i++)
+		if (strcmp(settings[i].section, section) == 0 && strcmp(settings[i].key, key) == 0)
+			return i;
+	return -1;
+}
+
+bool setting_section_exists(const char *section)
+{
+	for (int i = 0; i < CONFIG_SETTINGS; i++)
+		if (strcmp(settings[i].section, section) == 0)
+			return true;
+	return false;
+}
+
+char *setting_option_name(const struct setting *setting, char buffer[CONFIG_NAME_BYTES_MAX])
+{
+	(void)snprintf(buffer, CONFIG_NAME_BYTES_MAX, "%s-%s", setting->section, setting->key);
+	for (char *p = buffer; *p; p++)
+		if (*p == '_')
+			*p = '-';
+	return buffer;
+}
+
+char *setting_environment_name(const struct setting *setting, char buffer[CONFIG_NAME_BYTES_MAX])
+{
+	(void)snprintf(buffer, CONFIG_NAME_BYTES_MAX, "KVPAGED_%s_%s", setting->section, setting->key);
+	for (char *p = buffer; *p; p++)
+		*p = (char)toupper((unsigned char)*p);
+	return buffer;
+}

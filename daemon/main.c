@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kvpaged: the order of start-up and its end. The parts are in host/, what it serves in core/. */
+#include "base/cleanup.h"
+#include "base/units.h"
+#include "daemon/config.h"
+#include "daemon/host/log.h"
+#include "daemon/host/process.h"
+#include "daemon/host/segment.h"
+#include "daemon/host/server.h"
+#include "daemon/options.h"
+#include "kvpaged-version.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct daemon {
+	struct options options;
+	struct config *config;
+	struct core_config_item items[CONFIG_SETTINGS];
+	struct log log;
+};
+
+static void segment_closep(struct segment *segment)
+{
+	segment_close(segment);
+}
+
+static void configp(struct config **config)
+{
+	*config = config_free(*config);
+}
+
+/* SIGHUP: everything is read and checked; only the log's level changes while we run. */
+static void reload(void *context)
+{
+	struct daemon *daemon = context;
+	_cleanup_(configp) struct config *fresh = NULL;
+	struct host_error error;
+
+	if (config_load(&daemon->options.sources, &fresh, &error) < 0) {
+		log_line(&daemon->log, LOG_LEVEL_ERROR, "configuration not reloaded, everything stays as it is: %s", error.text);
+		return;
+	}
+	for (size_t i = 0; i < CONFIG_SETTINGS; i++)
+		if (i != config_log_level_index() && config_differs(daemon->config, fresh, i))
+			log_line(&daemon->log, LOG_LEVEL_WARNING, "%s has changed; this takes effect at the next start",
+				 daemon->items[i].key);
+	config_take_log_level(daemon->config, fresh);
+	config_items(daemon->config, daemon->items);
+	daemon->log.level = (enum log_level)daemon->config->fields.log_level;
+	log_line(&daemon->log, LOG_LEVEL_INFO, "configuration reloaded");
+}
+
+static int create_arena(struct daemon *daemon, struct segment *ret_segment, struct host_error *error)
+{
+	static const enum segment_huge huge[] = {
+		[CONFIG_HUGE_PAGES_NO] = SEGMENT_HUGE_NO,
+		[CONFIG_HUGE_PAGES_YES] = SEGMENT_HUGE_YES,
+		[CONFIG_HUGE_PAGES_TRY] = SEGMENT_HUGE_TRY,
+	};
+	const struct config_fields *fields = &daemon->config->fields;
+	struct segment_arena_options options = {
+		.bytes = fields->arena_bytes,
+		.huge = huge[fields->arena_huge_pages],
+		.prefault = fields->arena_prefault,
+		.strict = fields->arena_seal == CONFIG_SEAL_STRICT,
+	};
+
+	return segment_create_arena(&options, &daemon->log, ret_segment, error);
+}
+
+static int serve(struct daemon *daemon, struct host_error *error)
+{
+	_cleanup_(segment_closep) struct segment arena = SEGMENT_NULL;
+	_cleanup_(server_freep) struct server *server = NULL;
+	struct server_options options = {
+		.config = daemon->config,
+		.items = daemon->items,
+		.log = &daemon->log,
+		.arena = &arena,
+		.reload = reload,
+		.context = daemon,
+	};
+	char bytes[16];
+	int r;
+
+	process_prepare();
+	r = create_arena(daemon, &arena, error);
+	if (r < 0)
+		return r;
+	config_items(daemon->config, daemon->items);
+	r = server_new(&options, &server, error);
+	if (r < 0)
+		return r;
+	log_line(&daemon->log, LOG_LEVEL_INFO, "kvpaged %s ready: socket %s, arena %s, pid %d", KVPAGED_VERSION,
+		 daemon->config->fields.socket_path, units_format_bytes(arena.bytes, bytes, sizeof(bytes)), (int)getpid());
+	server_run(server);
+	log_left_out(&daemon->log);
+	log_line(&daemon->log, LOG_LEVEL_INFO, "stopped");
+	return 0;
+}
+
+/* What is printed for a person at the command line. */
+static int print_only(const struct daemon *daemon)
+{
+	switch (daemon->options.action) {
+	case OPTIONS_PRINT_CONFIG:
+		config_print(daemon->config, stdout);
+		break;
+	case OPTIONS_CHECK_CONFIG:
+		(void)puts("The configuration is valid.");
+		break;
+	case OPTIONS_VERSION:
+		(void)puts("kvpaged " KVPAGED_VERSION);
+		break;
+	default:
+		options_print_help(stdout);
+	}
+	if (fflush(stdout) == 0)
+		return 0;
+	(void)fprintf(stderr, "kvpaged: cannot write: %m\n");
+	return HOST_EXIT_FAILURE;
+}
+
+static int complain(const struct host_error *error)
+{
+	(void)fprintf(stderr, "kvpaged: %s\n", error->text);
+	return error->exit_status;
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon daemon = { .config = NULL };
+	_cleanup_(configp) struct config *config = NULL;
+	struct host_error error;
+
+	if (options_parse(argc, argv, &daemon.options, &error) < 0)
+		return complain(&error);
+	if (daemon.options.action == OPTIONS_HELP || daemon.options.action == OPTIONS_VERSION)
+		return print_only(&daemon);
+	if (config_load(&daemon.options.sources, &config, &error) < 0)
+		return complain(&error);
+	daemon.config = config;
+	if (daemon.options.action != OPTIONS_RUN)
+		return print_only(&daemon);
+	log_init(&daemon.log, STDERR_FILENO, (enum log_level)config->fields.log_level);
+	if (serve(&daemon, &error) < 0) {
+		log_line(&daemon.log, LOG_LEVEL_ERROR, "%s", error.text);
+		return error.exit_status;
+	}
+	return 0;
+}
