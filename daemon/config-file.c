@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * inih splits lines into sections, keys and values. Around it stands what it does not do: this reader feeds it whole lines only,
- * counts them, refuses what it would cut silently (long lines, NUL), and removes leading blanks, which it would take
- * for the continuation of the value before. The first error ends the reading.
+ * inih splits lines into sections, keys and values. Around it stands what it does not do: this
+ * reader feeds it whole lines only, counts them, refuses what it would cut silently (long lines,
+ * NUL), and removes leading blanks, which it would take for the continuation of the value before.
+ * The first error ends the reading.
  */
 #include "daemon/config-file.h"
 
@@ -43,7 +44,8 @@ static void stream_closep(FILE **stream)
 		(void)fclose(*stream);
 }
 
-__attribute__((format(printf, 2, 3))) static void fail(struct source *source, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void fail(struct source *source, const char *format,
+						       ...)
 {
 	char what[HOST_ERROR_TEXT_BYTES / 2];
 	va_list arguments;
@@ -51,11 +53,14 @@ __attribute__((format(printf, 2, 3))) static void fail(struct source *source, co
 	va_start(arguments, format);
 	(void)vsnprintf(what, sizeof(what), format, arguments);
 	va_end(arguments);
-	(void)host_error_set(source->error, HOST_EXIT_CONFIG, "%s:%d: %s", source->path, source->line, what);
+	(void)host_error_set(source->error, HOST_EXIT_CONFIG, "%s:%d: %s", source->path,
+			     source->line, what);
 	source->failed = true;
 }
 
-/* inih tells of sections only together with a key; an unknown one is an error even if it is empty. */
+/*
+ * inih tells of sections only together with a key; an unknown one is an error even if it is empty.
+ */
 static void check_section(struct source *source, const char *line)
 {
 	char section[CONFIG_NAME_BYTES_MAX], escaped[4 * CONFIG_NAME_BYTES_MAX];
@@ -65,7 +70,8 @@ static void check_section(struct source *source, const char *line)
 		return; /* inih reports the syntax */
 	(void)snprintf(section, sizeof(section), "%.*s", (int)n, line + 1);
 	if (!setting_section_exists(section))
-		fail(source, "[%s]: unknown section", text_escape(section, strlen(section), escaped, sizeof(escaped)));
+		fail(source, "[%s]: unknown section",
+		     text_escape(section, strlen(section), escaped, sizeof(escaped)));
 }
 
 /* An ini_reader: like fgets(). */
@@ -123,7 +129,8 @@ static int take_pair(void *context, const char *section, const char *key, const 
 		return 0;
 	}
 	if (source->set_in[index] > 0) {
-		fail(source, "%s: set twice, before in line %d", settings[index].name, source->set_in[index]);
+		fail(source, "%s: set twice, before in line %d", settings[index].name,
+		     source->set_in[index]);
 		return 0;
 	}
 	source->set_in[index] = source->line;
@@ -141,13 +148,17 @@ static int check_safe(const char *path, int fd, struct host_error *error)
 	if (!S_ISREG(status.st_mode))
 		return host_error_set(error, HOST_EXIT_CONFIG, "%s: not a regular file", path);
 	if (status.st_uid != 0 && status.st_uid != geteuid())
-		return host_error_set(error, HOST_EXIT_CONFIG, "%s: belongs to user %u, neither root nor this process's user",
-				      path, status.st_uid);
+		return host_error_set(
+			error, HOST_EXIT_CONFIG,
+			"%s: belongs to user %u, neither root nor this process's user", path,
+			status.st_uid);
 	if (status.st_mode & S_IWOTH)
-		return host_error_set(error, HOST_EXIT_CONFIG, "%s: everyone can write it (mode %04o)", path,
+		return host_error_set(error, HOST_EXIT_CONFIG,
+				      "%s: everyone can write it (mode %04o)", path,
 				      status.st_mode & 07777);
 	if (status.st_size > FILE_BYTES_MAX)
-		return host_error_set(error, HOST_EXIT_CONFIG, "%s: larger than %d bytes", path, FILE_BYTES_MAX);
+		return host_error_set(error, HOST_EXIT_CONFIG, "%s: larger than %d bytes", path,
+				      FILE_BYTES_MAX);
 	return 0;
 }
 
@@ -156,26 +167,33 @@ static int read_stream(struct source *source)
 	int bad_line = ini_parse_stream(next_line, source, take_pair, source);
 
 	free(source->buffer);
-	/* inih goes on after a line that it does not understand; what we found may be further down. */
+	/*
+	 * inih goes on after a line that it does not understand; what we found may be further down.
+	 */
 	if (bad_line > 0 && (!source->failed || bad_line < source->line))
-		return host_error_set(source->error, HOST_EXIT_CONFIG, "%s:%d: neither a [section] nor a key = value",
-				      source->path, bad_line);
+		return host_error_set(source->error, HOST_EXIT_CONFIG,
+				      "%s:%d: neither a [section] nor a key = value", source->path,
+				      bad_line);
 	return source->failed ? -EINVAL : 0;
 }
 
-int config_file_read(const char *path, bool optional, config_file_line_fn line, void *context, struct host_error *error)
+int config_file_read(const char *path, bool optional, config_file_line_fn line, void *context,
+		     struct host_error *error)
 {
 	/* O_NONBLOCK: a FIFO must not hold us up. */
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	_cleanup_(stream_closep) FILE *stream = NULL;
-	struct source source = { .path = path, .line_fn = line, .context = context, .error = error };
+	struct source source = {
+		.path = path, .line_fn = line, .context = context, .error = error
+	};
 	int r;
 
 	if (fd < 0 && errno == ENOENT && optional)
 		return 0;
 	if (fd < 0)
-		return host_error_set(error, errno == ENOENT ? HOST_EXIT_NOT_CONFIGURED : HOST_EXIT_CONFIG, "%s: %s", path,
-				      strerror(errno));
+		return host_error_set(error,
+				      errno == ENOENT ? HOST_EXIT_NOT_CONFIGURED : HOST_EXIT_CONFIG,
+				      "%s: %s", path, strerror(errno));
 	r = check_safe(path, fd, error);
 	if (r < 0)
 		return r;
@@ -199,7 +217,8 @@ static int by_name(const struct dirent **a, const struct dirent **b)
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-int config_directory_read(const char *path, config_file_line_fn line, void *context, struct host_error *error)
+int config_directory_read(const char *path, config_file_line_fn line, void *context,
+			  struct host_error *error)
 {
 	struct dirent **entries;
 	int n = scandir(path, &entries, is_drop_in, by_name);
@@ -210,12 +229,15 @@ int config_directory_read(const char *path, config_file_line_fn line, void *cont
 	if (n < 0)
 		return host_error_set(error, HOST_EXIT_CONFIG, "%s: %s", path, strerror(errno));
 	if (n > DROP_INS_MAX)
-		r = host_error_set(error, HOST_EXIT_CONFIG, "%s: more than %d files", path, DROP_INS_MAX);
+		r = host_error_set(error, HOST_EXIT_CONFIG, "%s: more than %d files", path,
+				   DROP_INS_MAX);
 	for (int i = 0; i < n; i++) {
 		char file[PATH_MAX];
 
-		if (r == 0 && (size_t)snprintf(file, sizeof(file), "%s/%s", path, entries[i]->d_name) >= sizeof(file))
-			r = host_error_set(error, HOST_EXIT_CONFIG, "%s: the path is too long", path);
+		if (r == 0 && (size_t)snprintf(file, sizeof(file), "%s/%s", path,
+					       entries[i]->d_name) >= sizeof(file))
+			r = host_error_set(error, HOST_EXIT_CONFIG, "%s: the path is too long",
+					   path);
 		if (r == 0)
 			r = config_file_read(file, false, line, context, error);
 		free(entries[i]);

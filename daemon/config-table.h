@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of settings: how each is named, read and checked. Shared by the parts of the configuration only. */
+/*
+ * The table of settings: how each is named, read and checked. Shared by the parts of the
+ * configuration only.
+ */
 #pragma once
 
 #include <stddef.h>
@@ -28,8 +31,8 @@ struct setting {
 	size_t offset; /* of the field in struct config_fields */
 	uint64_t min;
 	uint64_t max;
-	uint64_t multiple;          /* 0: any */
-	const char *const *choices; /* of SETTING_CHOICE, ending with NULL; the value is the index */
+	uint64_t multiple; /* 0: any */
+	const char *const *choices; /* of SETTING_CHOICE, up to a NULL; the value is the index */
 	const char *initial;
 	const char *alias; /* a second option name, or NULL */
 	const char *help;
@@ -48,8 +51,8 @@ char *setting_option_name(const struct setting *setting, char buffer[CONFIG_NAME
 char *setting_environment_name(const struct setting *setting, char buffer[CONFIG_NAME_BYTES_MAX]);
 
 /*
- * Reads one value. On success the field is written, except for paths, which the caller keeps as text. Results: 0, or -EINVAL and
- * what is wrong ("'x' is not ...") in problem.
+ * Reads one value. On success the field is written, except for paths, which the caller keeps as
+ * text. Results: 0, or -EINVAL and what is wrong ("'x' is not ...") in problem.
  */
-int setting_parse(const struct setting *setting, const char *text, struct config_fields *fields, char *problem,
-		  size_t problem_size);
+int setting_parse(const struct setting *setting, const char *text, struct config_fields *fields,
+		  char *problem, size_t problem_size);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads the values: one function a type, chosen by a table. Each says what is wrong in words that name the text it was given. */
+/*
+ * Reads the values: one function a type, chosen by a table. Each says what is wrong in words that
+ * name the text it was given.
+ */
 #include "daemon/config-table.h"
 
 #include "base/cleanup.h"
@@ -24,7 +27,8 @@ struct reading {
 	size_t problem_size;
 };
 
-__attribute__((format(printf, 2, 3))) static int refuse(const struct reading *reading, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static int refuse(const struct reading *reading,
+							const char *format, ...)
 {
 	va_list arguments;
 
@@ -39,7 +43,8 @@ static int refuse_text(const struct reading *reading, const char *what)
 	char quoted[QUOTED_BYTES];
 
 	return refuse(reading, "'%s' %s",
-		      text_escape(reading->text, strlen(reading->text), quoted, sizeof(quoted)), what);
+		      text_escape(reading->text, strlen(reading->text), quoted, sizeof(quoted)),
+		      what);
 }
 
 static uint64_t *field_u64(const struct reading *reading)
@@ -52,7 +57,8 @@ static void format_value(const struct setting *setting, uint64_t value, char *bu
 	if (setting->type == SETTING_BYTES)
 		(void)units_format_bytes(value, buffer, size);
 	else
-		(void)snprintf(buffer, size, "%llu%s", (unsigned long long)value, setting->type == SETTING_MS ? " ms" : "");
+		(void)snprintf(buffer, size, "%llu%s", (unsigned long long)value,
+			       setting->type == SETTING_MS ? " ms" : "");
 }
 
 static int take_number(const struct reading *reading, uint64_t value)
@@ -64,7 +70,8 @@ static int take_number(const struct reading *reading, uint64_t value)
 		bool low = value < setting->min;
 
 		format_value(setting, low ? setting->min : setting->max, bound, sizeof(bound));
-		(void)snprintf(what, sizeof(what), "is %s, which is %s", low ? "below the least" : "above the most", bound);
+		(void)snprintf(what, sizeof(what), "is %s, which is %s",
+			       low ? "below the least" : "above the most", bound);
 		return refuse_text(reading, what);
 	}
 	if (setting->multiple > 0 && value % setting->multiple != 0) {
@@ -76,7 +83,8 @@ static int take_number(const struct reading *reading, uint64_t value)
 	return 0;
 }
 
-static int read_number(const struct reading *reading, int (*parse)(const char *, uint64_t *), const char *otherwise)
+static int read_number(const struct reading *reading, int (*parse)(const char *, uint64_t *),
+		       const char *otherwise)
 {
 	uint64_t value;
 	int r;
@@ -93,7 +101,8 @@ static int read_number(const struct reading *reading, int (*parse)(const char *,
 
 static int read_bytes(const struct reading *reading)
 {
-	return read_number(reading, units_parse_bytes, "is not a size: digits and B, KiB, MiB, GiB or TiB");
+	return read_number(reading, units_parse_bytes,
+			   "is not a size: digits and B, KiB, MiB, GiB or TiB");
 }
 
 static int read_ms(const struct reading *reading)
@@ -150,16 +159,22 @@ static int read_socket_path(const struct reading *reading)
 	if (n == 0)
 		return refuse(reading, "is empty");
 	if (n > n_max)
-		return refuse(reading, "is %zu bytes long; the path of a socket has at most %zu", n, n_max);
+		return refuse(reading, "is %zu bytes long; the path of a socket has at most %zu", n,
+			      n_max);
 	return 0;
 }
 
-/* Numbers are taken as they are: they need not be in the system's database. (uid_t)-1 means "unchanged" to the kernel. */
+/*
+ * Numbers are taken as they are: they need not be in the system's database. (uid_t)-1 means
+ * "unchanged" to the kernel.
+ */
 static int read_id(const struct reading *reading, uint64_t *ret_id)
 {
 	if (units_parse_u64(reading->text, ret_id) < 0)
 		return -ENOENT;
-	return *ret_id < UINT32_MAX ? 0 : refuse_text(reading, "is too large for a user or group number");
+	return *ret_id < UINT32_MAX
+		       ? 0
+		       : refuse_text(reading, "is too large for a user or group number");
 }
 
 static int find_user(const struct reading *reading, uint64_t *ret_uid)
@@ -190,7 +205,8 @@ static int find_group(const struct reading *reading, uint64_t *ret_gid)
 	return 0;
 }
 
-static int read_owner(const struct reading *reading, int (*find)(const struct reading *, uint64_t *))
+static int read_owner(const struct reading *reading,
+		      int (*find)(const struct reading *, uint64_t *))
 {
 	uint64_t id = UINT64_MAX;
 	int r = reading->text[0] ? find(reading, &id) : 0;
@@ -214,7 +230,8 @@ static int read_group(const struct reading *reading)
 static char *trim(char *word)
 {
 	word += strspn(word, " \t");
-	for (char *end = word + strlen(word); end > word && (end[-1] == ' ' || end[-1] == '\t'); end--)
+	for (char *end = word + strlen(word); end > word && (end[-1] == ' ' || end[-1] == '\t');
+	     end--)
 		end[-1] = '\0';
 	return word;
 }
@@ -246,22 +263,22 @@ static int read_uids(const struct reading *reading)
 	return 0;
 }
 
-int setting_parse(const struct setting *setting, const char *text, struct config_fields *fields, char *problem,
-		  size_t problem_size)
+int setting_parse(const struct setting *setting, const char *text, struct config_fields *fields,
+		  char *problem, size_t problem_size)
 {
 	static int (*const readers[_SETTING_TYPE_MAX])(const struct reading *) = {
-		[SETTING_BYTES] = read_bytes,
-		[SETTING_MS] = read_ms,
-		[SETTING_COUNT] = read_count,
-		[SETTING_CHOICE] = read_choice,
-		[SETTING_MODE] = read_mode,
-		[SETTING_SOCKET_PATH] = read_socket_path,
-		[SETTING_USER] = read_user,
-		[SETTING_GROUP] = read_group,
+		[SETTING_BYTES] = read_bytes, [SETTING_MS] = read_ms,
+		[SETTING_COUNT] = read_count, [SETTING_CHOICE] = read_choice,
+		[SETTING_MODE] = read_mode,   [SETTING_SOCKET_PATH] = read_socket_path,
+		[SETTING_USER] = read_user,   [SETTING_GROUP] = read_group,
 		[SETTING_UIDS] = read_uids,
 	};
 	struct reading reading = {
-		.setting = setting, .text = text, .fields = fields, .problem = problem, .problem_size = problem_size,
+		.setting = setting,
+		.text = text,
+		.fields = fields,
+		.problem = problem,
+		.problem_size = problem_size,
 	};
 
 	if (!text_is_clean(text, strlen(text)))

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lays the sources over each other, each value with its origin, and checks last what needs more than one value. */
+/*
+ * Lays the sources over each other, each value with its origin, and checks last what needs more
+ * than one value.
+ */
 #include "daemon/config.h"
 
 #include "daemon/config-file.h"
@@ -10,8 +13,8 @@
 #include <string.h>
 
 /* Sets one value. subject stands before the message: what a person must look for to correct it. */
-static int set_value(struct config *config, int index, const char *text, const char *origin, int exit_status,
-		     const char *subject, struct host_error *error)
+static int set_value(struct config *config, int index, const char *text, const char *origin,
+		     int exit_status, const char *subject, struct host_error *error)
 {
 	const struct setting *setting = &settings[index];
 	struct config_value *value = &config->values[index];
@@ -28,7 +31,8 @@ static int set_value(struct config *config, int index, const char *text, const c
 	}
 	free(value->text);
 	free(value->origin);
-	*value = (struct config_value){ .text = take_ptr(new_text), .origin = take_ptr(new_origin) };
+	*value = (struct config_value){ .text = take_ptr(new_text),
+					.origin = take_ptr(new_origin) };
 	if (setting->type == SETTING_SOCKET_PATH)
 		config->fields.socket_path = value->text;
 	return 0;
@@ -36,10 +40,12 @@ static int set_value(struct config *config, int index, const char *text, const c
 
 static int take_default(struct config *config, int index, struct host_error *error)
 {
-	return set_value(config, index, settings[index].initial, "default", HOST_EXIT_FAILURE, settings[index].name, error);
+	return set_value(config, index, settings[index].initial, "default", HOST_EXIT_FAILURE,
+			 settings[index].name, error);
 }
 
-static int take_file_line(void *context, int index, const char *text, const char *origin, struct host_error *error)
+static int take_file_line(void *context, int index, const char *text, const char *origin,
+			  struct host_error *error)
 {
 	char subject[PATH_MAX + 16 + CONFIG_NAME_BYTES_MAX];
 
@@ -58,9 +64,11 @@ static int take_environment(struct config *config, int index, struct host_error 
 	return set_value(config, index, text, origin, HOST_EXIT_CONFIG, name, error);
 }
 
-static int take_argument(struct config *config, int index, const char *text, struct host_error *error)
+static int take_argument(struct config *config, int index, const char *text,
+			 struct host_error *error)
 {
-	char name[CONFIG_NAME_BYTES_MAX], origin[CONFIG_NAME_BYTES_MAX + 16], subject[CONFIG_NAME_BYTES_MAX + 2];
+	char name[CONFIG_NAME_BYTES_MAX], origin[CONFIG_NAME_BYTES_MAX + 16],
+		subject[CONFIG_NAME_BYTES_MAX + 2];
 
 	if (!text)
 		return 0;
@@ -75,9 +83,11 @@ static int take_files(struct config *config, const char *path, struct host_error
 	char directory[PATH_MAX];
 	int r;
 
-	if ((size_t)snprintf(directory, sizeof(directory), "%s.d", path ? path : CONFIG_PATH_DEFAULT) >= sizeof(directory))
+	if ((size_t)snprintf(directory, sizeof(directory), "%s.d",
+			     path ? path : CONFIG_PATH_DEFAULT) >= sizeof(directory))
 		return host_error_set(error, HOST_EXIT_CONFIG, "%s: the path is too long", path);
-	r = config_file_read(path ? path : CONFIG_PATH_DEFAULT, /* optional= */ !path, take_file_line, config, error);
+	r = config_file_read(path ? path : CONFIG_PATH_DEFAULT, /* optional= */ !path,
+			     take_file_line, config, error);
 	if (r < 0)
 		return r;
 	return config_directory_read(directory, take_file_line, config, error);
@@ -91,12 +101,14 @@ static int check_together(const struct config *config, struct host_error *error)
 
 	if (config->fields.lease_ttl_ms <= config->fields.lease_ttl_ms_max)
 		return 0;
-	return host_error_set(error, HOST_EXIT_CONFIG, "%s: %s: %s is above %s = %s (%s)", config->values[low].origin,
-			      settings[low].name, config->values[low].text, settings[high].name,
+	return host_error_set(error, HOST_EXIT_CONFIG, "%s: %s: %s is above %s = %s (%s)",
+			      config->values[low].origin, settings[low].name,
+			      config->values[low].text, settings[high].name,
 			      config->values[high].text, config->values[high].origin);
 }
 
-int config_load(const struct config_sources *sources, struct config **ret_config, struct host_error *error)
+int config_load(const struct config_sources *sources, struct config **ret_config,
+		struct host_error *error)
 {
 	_cleanup_(config_freep) struct config *config = calloc(1, sizeof(*config));
 	int r = 0;
@@ -136,8 +148,9 @@ struct config *config_free(struct config *config)
 void config_print(const struct config *config, FILE *stream)
 {
 	for (int i = 0; i < CONFIG_SETTINGS; i++)
-		(void)fprintf(stream, "%s =%s%s   # %s\n", settings[i].name, config->values[i].text[0] ? " " : "",
-			      config->values[i].text, config->values[i].origin);
+		(void)fprintf(stream, "%s =%s%s   # %s\n", settings[i].name,
+			      config->values[i].text[0] ? " " : "", config->values[i].text,
+			      config->values[i].origin);
 }
 
 void config_items(const struct config *config, struct core_config_item *items)

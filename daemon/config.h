@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon's settings. One table (config-table.c) makes the keys of the file, the names in the environment, the options, the
- * help and what is printed. Later sources win:
+ * The daemon's settings. One table (config-table.c) makes the keys of the file, the names in the
+ * environment, the options, the help and what is printed. Later sources win:
  *
- *   defaults < /etc/kvpaged/kvpaged.conf < /etc/kvpaged/kvpaged.conf.d/ *.conf by name < environment < arguments
+ *   defaults < FILE < FILE.d/ *.conf by name < environment < arguments
  *
- * Any error in any source refuses the whole; there is no partly applied configuration.
+ * where FILE is /etc/kvpaged/kvpaged.conf or what --config names. Any error in any source
+ * refuses the whole; there is no partly applied configuration.
  */
 #pragma once
 
@@ -28,7 +29,10 @@
 enum config_huge_pages { CONFIG_HUGE_PAGES_NO, CONFIG_HUGE_PAGES_YES, CONFIG_HUGE_PAGES_TRY };
 enum config_seal { CONFIG_SEAL_NORMAL, CONFIG_SEAL_STRICT };
 
-/* Numeric fields are 64 bits wide, whatever they mean, so that the table can fill them in; the table bounds them. */
+/*
+ * Numeric fields are 64 bits wide, whatever they mean, so that the table can fill them in; the
+ * table bounds them.
+ */
 struct config_fields {
 	uint64_t arena_bytes;
 	uint64_t arena_blocks;
@@ -71,15 +75,18 @@ struct config {
 };
 
 struct config_sources {
-	const char *path; /* NULL: CONFIG_PATH_DEFAULT, which may be missing; a path that is named may not */
+	/* NULL: CONFIG_PATH_DEFAULT, which may be missing; a path that is named may not. */
+	const char *path;
 	const char *arguments[CONFIG_SETTINGS]; /* by index of the setting; NULL: not given */
 };
 
 /*
- * Reads all sources. *ret_config is the caller's, to be freed with config_free(). Results: 0, -ENOMEM (and *error), -EINVAL and
- * *error with a text such as "FILE:LINE: section.key: what is wrong".
+ * Reads all sources. *ret_config is the caller's, to be freed with config_free(). Results: 0,
+ * -ENOMEM (and *error), -EINVAL and *error with a text such as "FILE:LINE: section.key: what is
+ * wrong".
  */
-int config_load(const struct config_sources *sources, struct config **ret_config, struct host_error *error);
+int config_load(const struct config_sources *sources, struct config **ret_config,
+		struct host_error *error);
 
 /* NULL is fine; returns NULL. */
 struct config *config_free(struct config *config);

@@ -39,12 +39,14 @@ static void reload(void *context)
 	struct host_error error;
 
 	if (config_load(&daemon->options.sources, &fresh, &error) < 0) {
-		log_line(&daemon->log, LOG_LEVEL_ERROR, "configuration not reloaded, everything stays as it is: %s", error.text);
+		log_line(&daemon->log, LOG_LEVEL_ERROR,
+			 "configuration not reloaded, everything stays as it is: %s", error.text);
 		return;
 	}
 	for (size_t i = 0; i < CONFIG_SETTINGS; i++)
 		if (i != config_log_level_index() && config_differs(daemon->config, fresh, i))
-			log_line(&daemon->log, LOG_LEVEL_WARNING, "%s has changed; this takes effect at the next start",
+			log_line(&daemon->log, LOG_LEVEL_WARNING,
+				 "%s has changed; this takes effect at the next start",
 				 daemon->items[i].key);
 	config_take_log_level(daemon->config, fresh);
 	config_items(daemon->config, daemon->items);
@@ -52,7 +54,8 @@ static void reload(void *context)
 	log_line(&daemon->log, LOG_LEVEL_INFO, "configuration reloaded");
 }
 
-static int create_arena(struct daemon *daemon, struct segment *ret_segment, struct host_error *error)
+static int create_arena(struct daemon *daemon, struct segment *ret_segment,
+			struct host_error *error)
 {
 	static const enum segment_huge huge[] = {
 		[CONFIG_HUGE_PAGES_NO] = SEGMENT_HUGE_NO,
@@ -93,8 +96,9 @@ static int serve(struct daemon *daemon, struct host_error *error)
 	r = server_new(&options, &server, error);
 	if (r < 0)
 		return r;
-	log_line(&daemon->log, LOG_LEVEL_INFO, "kvpaged %s ready: socket %s, arena %s, pid %d", KVPAGED_VERSION,
-		 daemon->config->fields.socket_path, units_format_bytes(arena.bytes, bytes, sizeof(bytes)), (int)getpid());
+	log_line(&daemon->log, LOG_LEVEL_INFO, "kvpaged %s ready: socket %s, arena %s, pid %d",
+		 KVPAGED_VERSION, daemon->config->fields.socket_path,
+		 units_format_bytes(arena.bytes, bytes, sizeof(bytes)), (int)getpid());
 	server_run(server);
 	log_left_out(&daemon->log);
 	log_line(&daemon->log, LOG_LEVEL_INFO, "stopped");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * getopt_long() over an array made from the settings' table. The values are checked when the configuration is put together; the
- * error then names the option.
+ * getopt_long() over an array made from the settings' table. The values are checked when the
+ * configuration is put together; the error then names the option.
  */
 #include "daemon/options.h"
 
@@ -12,7 +12,13 @@
 #include <getopt.h>
 #include <string.h>
 
-enum verb { VERB_CONFIG = CONFIG_SETTINGS, VERB_CHECK_CONFIG, VERB_PRINT_CONFIG, VERB_VERSION, VERB_HELP = 'h' };
+enum verb {
+	VERB_CONFIG = CONFIG_SETTINGS,
+	VERB_CHECK_CONFIG,
+	VERB_PRINT_CONFIG,
+	VERB_VERSION,
+	VERB_HELP = 'h',
+};
 
 #define FIXED_OPTIONS 5
 
@@ -52,17 +58,22 @@ static int usage_error(struct host_error *error, const char *argument, const cha
 	char escaped[HOST_ERROR_TEXT_BYTES / 2];
 
 	return host_error_set(error, HOST_EXIT_USAGE, "%s: %s (--help lists the options)",
-			      text_escape(argument, strlen(argument), escaped, sizeof(escaped)), problem);
+			      text_escape(argument, strlen(argument), escaped, sizeof(escaped)),
+			      problem);
 }
 
-/* getopt_long() does not tell where in argv a bad letter stood; numbers of long options are below every letter but VERB_HELP. */
+/*
+ * getopt_long() does not tell where in argv a bad letter stood; numbers of long options are below
+ * every letter but VERB_HELP.
+ */
 static int refuse_option(char **argv, struct host_error *error)
 {
 	char letter[] = { '-', (char)optopt, '\0' };
 
 	if (optopt > VERB_VERSION && optopt != VERB_HELP)
 		return usage_error(error, letter, "unknown option");
-	return usage_error(error, argv[optind - 1], optopt == 0 ? "unknown option" : "takes no value");
+	return usage_error(error, argv[optind - 1],
+			   optopt == 0 ? "unknown option" : "takes no value");
 }
 
 static void take_option(struct options *options, int option)
@@ -119,26 +130,30 @@ static void print_setting(const struct setting *setting, FILE *stream)
 
 void options_print_help(FILE *stream)
 {
-	(void)fputs("Usage: kvpaged [OPTION]...\n"
-		    "Serves compressed KV-cache pages in shared memory to inference workers on this machine.\n"
-		    "\n"
-		    "  --config FILE\n"
-		    "        read this file, and FILE.d/*.conf [" CONFIG_PATH_DEFAULT "]\n"
-		    "  --check-config\n"
-		    "        check all settings and exit\n"
-		    "  --print-config\n"
-		    "        print all settings, each with its origin, and exit\n"
-		    "  --version\n"
-		    "  -h, --help\n"
-		    "\n"
-		    "Settings, with their defaults. In the file --arena-bytes is \"bytes\" in section [arena], in the\n"
-		    "environment KVPAGED_ARENA_BYTES. Arguments win over the environment, that over the files.\n",
-		    stream);
+	(void)fputs(
+		"Usage: kvpaged [OPTION]...\n"
+		"Serves compressed KV-cache pages in shared memory to inference workers.\n"
+		"\n"
+		"  --config FILE\n"
+		"        read this file, and FILE.d/*.conf [" CONFIG_PATH_DEFAULT "]\n"
+		"  --check-config\n"
+		"        check all settings and exit\n"
+		"  --print-config\n"
+		"        print all settings, each with its origin, and exit\n"
+		"  --version\n"
+		"  -h, --help\n"
+		"\n"
+		"Settings, with their defaults. In the file --arena-bytes is \"bytes\" in section\n"
+		"[arena], in the environment KVPAGED_ARENA_BYTES. Arguments win over the\n"
+		"environment, that over the files.\n",
+		stream);
 	for (int i = 0; i < CONFIG_SETTINGS; i++)
 		print_setting(&settings[i], stream);
-	(void)fputs("\n"
-		    "Signals: SIGTERM and SIGINT stop in order, a second one at once; SIGHUP reads log.level again.\n"
-		    "Exit status: 0 stopped in order, 1 failure, 2 usage, 6 something the configuration relies on is not there,\n"
-		    "78 configuration error.\n",
-		    stream);
+	(void)fputs(
+		"\n"
+		"Signals: SIGTERM and SIGINT stop in order, a second one at once; SIGHUP reads\n"
+		"log.level again.\n"
+		"Exit status: 0 stopped in order, 1 failure, 2 usage, 6 something that the\n"
+		"configuration relies on is not there, 78 configuration error.\n",
+		stream);
 }

@@ -76,7 +76,7 @@ int arena_init(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_
 	struct kvp_arena_header header = {
 		.magic = KVP_ARENA_MAGIC,
 		.version = KVP_LAYOUT_VERSION,
-		.header_bytes = sizeof(header),
+		.header_bytes = KVP_HEADER_BYTES,
 		.arena_bytes = bytes,
 		.incarnation = incarnation,
 		.hash_seed = hash_seed,

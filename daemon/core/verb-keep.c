@@ -11,7 +11,6 @@ static enum verb_result for_each_key(struct core_session *session, uint32_t spac
 				     const Request *request, keep_fn *fn, Reply *reply)
 {
 	struct core *core = session->core;
-	Kvpaged__V1__ItemsReply answer = KVPAGED__V1__ITEMS_REPLY__INIT;
 
 	if (!space_of(session, space_id, reply))
 		return VERB_REPLY;
@@ -25,11 +24,7 @@ static enum verb_result for_each_key(struct core_session *session, uint32_t spac
 		else
 			core->scratch.item_status[i] = key_valid(keys[i]) ? KVP_MISS : KVP_INVALID;
 	}
-	answer.item_status = (ProtobufCBinaryData){ .data = core->scratch.item_status, .len = n_keys };
-	reply->verb_case = KVPAGED__V1__REPLY__VERB_ITEMS;
-	reply->items = &answer;
-	reply_send(session, reply, 0);
-	return VERB_QUEUED;
+	return reply_items(session, reply, core->scratch.item_status, n_keys);
 }
 
 static enum kvp_status touch(struct core *core, uint32_t block, const Request *request)

@@ -93,7 +93,6 @@ enum verb_result verb_release(struct core_session *session, const Request *reque
 {
 	const Kvpaged__V1__Release *release = request->release;
 	struct core *core = session->core;
-	Kvpaged__V1__ItemsReply answer = KVPAGED__V1__ITEMS_REPLY__INIT;
 
 	if (release->n_lease_ids > KVP_ITEMS_MAX)
 		return reply_fail(reply, KVP_RANGE, "at most 1024 leases in a request");
@@ -104,11 +103,7 @@ enum verb_result verb_release(struct core_session *session, const Request *reque
 		if (lease)
 			lease_end(core, lease);
 	}
-	answer.item_status = (ProtobufCBinaryData){ .data = core->scratch.item_status, .len = release->n_lease_ids };
-	reply->verb_case = KVPAGED__V1__REPLY__VERB_ITEMS;
-	reply->items = &answer;
-	reply_send(session, reply, 0);
-	return VERB_QUEUED;
+	return reply_items(session, reply, core->scratch.item_status, release->n_lease_ids);
 }
 
 enum verb_result verb_match(struct core_session *session, const Request *request, Reply *reply)

@@ -53,7 +53,6 @@ static bool delete_one(struct core *core, struct removal *removal, uint32_t *bud
 static enum op_progress delete_step(struct core_session *session, struct op *op)
 {
 	struct removal *removal = list_entry(op, struct removal, op);
-	Kvpaged__V1__ItemsReply answer = KVPAGED__V1__ITEMS_REPLY__INIT;
 	Reply reply = KVPAGED__V1__REPLY__INIT;
 	uint32_t budget = REMOVE_BATCH;
 
@@ -61,10 +60,7 @@ static enum op_progress delete_step(struct core_session *session, struct op *op)
 		if (!delete_one(session->core, removal, &budget))
 			return OP_MORE;
 	reply.id = op->id;
-	answer.item_status = (ProtobufCBinaryData){ .data = removal->status, .len = removal->n };
-	reply.verb_case = KVPAGED__V1__REPLY__VERB_ITEMS;
-	reply.items = &answer;
-	reply_send(session, &reply, 0);
+	(void)reply_items(session, &reply, removal->status, removal->n);
 	return OP_DONE;
 }
 

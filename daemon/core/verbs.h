@@ -37,6 +37,9 @@ enum verb_result reply_fail(Reply *reply, enum kvp_status status, const char *te
 /* Sends a reply; flags are CORE_REPLY_*. */
 void reply_send(struct core_session *session, const Reply *reply, unsigned flags);
 
+/* Completes and sends a reply that is one status byte an item. */
+enum verb_result reply_items(struct core_session *session, Reply *reply, uint8_t *item_status, size_t n);
+
 /* Ends the session: its requests are ignored from now on. reason is static text. */
 void session_end(struct core_session *session, const char *reason);
 

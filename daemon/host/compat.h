@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Constants of the kernel that headers of the oldest supported system lack. A kernel that does not know one answers EINVAL;
- * the caller says what it does then.
+ * Constants of the kernel that headers of the oldest supported system lack. A kernel that does not
+ * know one answers EINVAL; the caller says what it does then.
  */
 #pragma once
 

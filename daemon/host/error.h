@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Why the daemon does not start (or a reload is refused): one line for people, and the exit status that belongs to it. */
+/*
+ * Why the daemon does not start (or a reload is refused): one line for people, and the exit status
+ * that belongs to it.
+ */
 #pragma once
 
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A signal is skipped while one is unread. No wake-up is lost: the peer reads the event before it looks for what it means, and
- * what it means was there before the signal.
+ * A signal is skipped while one is unread. No wake-up is lost: the peer reads the event before it
+ * looks for what it means, and what it means was there before the signal.
  */
 #include "daemon/host/event.h"
 

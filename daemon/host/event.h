@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A wake-up for a peer: a descriptor that is readable (8 bytes) after a signal, until it is read. It is used like an eventfd but
- * is a pipe: both ends of an eventfd share one file description, so the peer could clear O_NONBLOCK, fill the counter, and
- * make our write() wait. A pipe's ends have flags of their own.
+ * A wake-up for a peer: a descriptor that is readable (8 bytes) after a signal, until it is read.
+ * It is used like an eventfd but is a pipe: both ends of an eventfd share one file description, so
+ * the peer could clear O_NONBLOCK, fill the counter, and make our write() wait. A pipe's ends have
+ * flags of their own.
  */
 #pragma once
 
 struct event {
-	int read_fd;  /* for the peer; closed here once it was sent */
+	int read_fd; /* for the peer; closed here once it was sent */
 	int write_fd;
 };
 

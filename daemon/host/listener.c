@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A bounded number of connections is accepted in one turn; the poll is level-triggered and brings us back for the rest. */
+/*
+ * A bounded number of connections is accepted in one turn; the poll is level-triggered and brings
+ * us back for the rest.
+ */
 #include "daemon/host/listener.h"
 
 #include "base/cleanup.h"
@@ -71,7 +74,9 @@ static void admit(struct listener *listener, int connection, uint64_t now_ns)
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
 		return;
 	if (!uid_is_allowed(&server->config->fields, peer.uid)) {
-		log_client(server->log, now_ns, "uid %u (pid %d) is not in access.allow_uids: refused", peer.uid, peer.pid);
+		log_client(server->log, now_ns,
+			   "uid %u (pid %d) is not in access.allow_uids: refused", peer.uid,
+			   peer.pid);
 		return;
 	}
 	if (session_open(server, fd, &peer, now_ns) == 0)
@@ -89,7 +94,8 @@ static bool handle_error(struct listener *listener, int error, uint64_t now_ns)
 		return true;
 	case EMFILE:
 	case ENFILE:
-		log_client(listener->server->log, now_ns, "no descriptor left for a new connection: dropped");
+		log_client(listener->server->log, now_ns,
+			   "no descriptor left for a new connection: dropped");
 		if (drop_waiting(listener))
 			return true;
 		break;
@@ -119,12 +125,14 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 	}
 }
 
-int listener_open(struct listener *listener, struct server *server, const struct socket_options *options,
-		  struct host_error *error)
+int listener_open(struct listener *listener, struct server *server,
+		  const struct socket_options *options, struct host_error *error)
 {
 	int r;
 
-	*listener = (struct listener){ .server = server, .socket = LISTEN_SOCKET_NULL, .reserve_fd = -1 };
+	*listener = (struct listener){ .server = server,
+				       .socket = LISTEN_SOCKET_NULL,
+				       .reserve_fd = -1 };
 	r = listen_socket_open(options, &listener->socket, error);
 	if (r < 0)
 		return r;
@@ -133,7 +141,8 @@ int listener_open(struct listener *listener, struct server *server, const struct
 	if (r < 0) {
 		listen_socket_close(&listener->socket);
 		listener->reserve_fd = close_fd(listener->reserve_fd);
-		return host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot poll: %s", options->path, uv_strerror(r));
+		return host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot poll: %s",
+				      options->path, uv_strerror(r));
 	}
 	(void)uv_timer_init(&server->loop, &listener->pause);
 	listener->poll.data = listener;

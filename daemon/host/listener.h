@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Accepts connections: checks who the peer is before anything is done for it, and begins a session. Out of descriptors, it drops
- * the connection that waits (a reserved descriptor makes room to accept it), so that the queue does not keep the loop busy;
- * sessions that exist are not touched.
+ * Accepts connections: checks who the peer is before anything is done for it, and begins a session.
+ * Out of descriptors, it drops the connection that waits (a reserved descriptor makes room to
+ * accept it), so that the queue does not keep the loop busy; sessions that exist are not touched.
  */
 #pragma once
 
@@ -22,9 +22,15 @@ struct listener {
 	bool open;
 };
 
-/* Listens and accepts from the next turn of the server's loop on. Results: 0, or -EINVAL and *error. */
-int listener_open(struct listener *listener, struct server *server, const struct socket_options *options,
-		  struct host_error *error);
+/*
+ * Listens and accepts from the next turn of the server's loop on. Results: 0, or -EINVAL and
+ * *error.
+ */
+int listener_open(struct listener *listener, struct server *server,
+		  const struct socket_options *options, struct host_error *error);
 
-/* Stops accepting and removes the socket. The handles end in the next turns of the loop. Fine when not open. */
+/*
+ * Stops accepting and removes the socket. The handles end in the next turns of the loop. Fine when
+ * not open.
+ */
 void listener_close(struct listener *listener);

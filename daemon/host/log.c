@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A line is one write(): lines of several processes on one descriptor do not mix. A failed write is not an error of ours. */
+/*
+ * A line is one write(): lines of several processes on one descriptor do not mix. A failed write is
+ * not an error of ours.
+ */
 #include "daemon/host/log.h"
 
 #include "base/text.h"
@@ -34,7 +37,8 @@ static void put_line(struct log *log, enum log_level level, const char *format, 
 		return;
 	(void)vsnprintf(text, sizeof(text), format, arguments);
 	if (log->terminal)
-		n = (size_t)snprintf(line, PREFIX_BYTES, "kvpaged: %s%s", level < LOG_LEVEL_INFO ? log_level_names[level] : "",
+		n = (size_t)snprintf(line, PREFIX_BYTES, "kvpaged: %s%s",
+				     level < LOG_LEVEL_INFO ? log_level_names[level] : "",
 				     level < LOG_LEVEL_INFO ? ": " : "");
 	else
 		n = (size_t)snprintf(line, PREFIX_BYTES, "<%d>", priorities[level]);
@@ -76,6 +80,7 @@ void log_client(struct log *log, uint64_t now_ns, const char *format, ...)
 void log_left_out(struct log *log)
 {
 	if (log->left_out > 0)
-		log_line(log, LOG_LEVEL_WARNING, "%" PRIu64 " more lines about clients were left out", log->left_out);
+		log_line(log, LOG_LEVEL_WARNING,
+			 "%" PRIu64 " more lines about clients were left out", log->left_out);
 	log->left_out = 0;
 }

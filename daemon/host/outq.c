@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One buffer, [sent | start .. end | room]: many small replies leave in one system call. It is moved to the front rather than
- * grown when that makes room, and given back when a large one has become empty.
+ * One buffer, [sent | start .. end | room]: many small replies leave in one system call. It is
+ * moved to the front rather than grown when that makes room, and given back when a large one has
+ * become empty.
  */
 #include "daemon/host/outq.h"
 

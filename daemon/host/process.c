@@ -12,7 +12,10 @@ void process_prepare(void)
 
 	(void)umask(0077);
 	(void)signal(SIGPIPE, SIG_IGN);
-	/* A session takes two descriptors; the usual soft limit of 1024 is there for select(), which nothing here uses. */
+	/*
+	 * A session takes two descriptors; the usual soft limit of 1024 is there for select(),
+	 * which nothing here uses.
+	 */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);

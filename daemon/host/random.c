@@ -25,7 +25,7 @@ int random_u64(uint64_t *ret_value)
 int random_incarnation(uint64_t *ret_incarnation)
 {
 	struct timespec wall;
-	uint64_t noise, mixed;
+	uint64_t noise = 0, mixed;
 	int r;
 
 	r = random_u64(&noise);

@@ -8,7 +8,7 @@
 int random_u64(uint64_t *ret_value);
 
 /*
- * Names this daemon process: never 0, and not repeated (wall-clock nanoseconds mixed with random bits: a clock that jumps
- * back does not bring an old number again). Results as above.
+ * Names this daemon process: never 0, and not repeated (wall-clock nanoseconds mixed with random
+ * bits: a clock that jumps back does not bring an old number again). Results as above.
  */
 int random_incarnation(uint64_t *ret_incarnation);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The order matters: size before the seals that fix it; mode before the first descriptor leaves; the writable mapping before
- * F_SEAL_FUTURE_WRITE, which forbids new ones. F_SEAL_WRITE is not an option: it cannot be set while a writable mapping exists.
+ * The order matters: size before the seals that fix it; mode before the first descriptor leaves;
+ * the writable mapping before F_SEAL_FUTURE_WRITE, which forbids new ones. F_SEAL_WRITE is not an
+ * option: it cannot be set while a writable mapping exists.
  */
 #include "daemon/host/segment.h"
 
@@ -25,7 +26,10 @@ static void segment_closep(struct segment *segment)
 	segment_close(segment);
 }
 
-/* MFD_NOEXEC_SEAL also spares a warning that newer kernels log for memfds that may become executable. */
+/*
+ * MFD_NOEXEC_SEAL also spares a warning that newer kernels log for memfds that may become
+ * executable.
+ */
 static int memfd_open(const char *name, unsigned flags)
 {
 	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | flags);
@@ -48,8 +52,8 @@ static int seal(int fd, int seals)
 }
 
 /* A sealed, mapped segment without a read-only descriptor. *ret_step names what failed. */
-static int create(const char *name, uint64_t bytes, unsigned flags, int extra_seals, struct segment *ret_segment,
-		  const char **ret_step)
+static int create(const char *name, uint64_t bytes, unsigned flags, int extra_seals,
+		  struct segment *ret_segment, const char **ret_step)
 {
 	_cleanup_(segment_closep) struct segment segment = SEGMENT_NULL;
 	void *memory;
@@ -80,7 +84,10 @@ static int create(const char *name, uint64_t bytes, unsigned flags, int extra_se
 	return 0;
 }
 
-/* A duplicate would share the mode of access; opening it anew gives a description that can only read. */
+/*
+ * A duplicate would share the mode of access; opening it anew gives a description that can only
+ * read.
+ */
 static int open_read_only(int fd)
 {
 	char path[32];
@@ -91,7 +98,10 @@ static int open_read_only(int fd)
 	return read_fd < 0 ? -errno : read_fd;
 }
 
-/* On kernels without MADV_POPULATE_WRITE the pages are allocated; mapping them later cannot fail for want of memory. */
+/*
+ * On kernels without MADV_POPULATE_WRITE the pages are allocated; mapping them later cannot fail
+ * for want of memory.
+ */
 static int prefault(const struct segment *segment)
 {
 	if (madvise(segment->memory, segment->bytes, MADV_POPULATE_WRITE) == 0)
@@ -108,8 +118,10 @@ static void warn_of_size(uint64_t bytes, struct log *log)
 
 	if (bytes > most)
 		log_line(log, LOG_LEVEL_WARNING,
-			 "arena.bytes is %s, but this process can have %s of memory: it will be killed when the arena fills",
-			 units_format_bytes(bytes, wanted, sizeof(wanted)), units_format_bytes(most, there, sizeof(there)));
+			 "arena.bytes is %s, but this process can have %s of memory: it will be "
+			 "killed when the arena fills",
+			 units_format_bytes(bytes, wanted, sizeof(wanted)),
+			 units_format_bytes(most, there, sizeof(there)));
 }
 
 static int huge_error(uint64_t bytes, int r, struct host_error *error)
@@ -117,22 +129,27 @@ static int huge_error(uint64_t bytes, int r, struct host_error *error)
 	uint64_t pages = bytes / HUGE_PAGE_BYTES;
 
 	return host_error_set(error, HOST_EXIT_NOT_CONFIGURED,
-			      "no huge pages for the arena (%s): it needs %" PRIu64 " of 2 MiB, %" PRIu64
+			      "no huge pages for the arena (%s): it needs %" PRIu64
+			      " of 2 MiB, %" PRIu64
 			      " are free; reserve them (sysctl vm.nr_hugepages=%" PRIu64
 			      "), or set arena.huge_pages to try or no",
 			      strerror(-r), pages, memory_huge_pages_free(), pages);
 }
 
-/* Huge pages are reserved when they are mapped, so that mapping, not use, fails when they are too few. */
-static int create_pages(const struct segment_arena_options *options, struct log *log, struct segment *ret_segment,
-			struct host_error *error)
+/*
+ * Huge pages are reserved when they are mapped, so that mapping, not use, fails when they are too
+ * few.
+ */
+static int create_pages(const struct segment_arena_options *options, struct log *log,
+			struct segment *ret_segment, struct host_error *error)
 {
 	int extra_seals = options->strict ? F_SEAL_FUTURE_WRITE : 0;
 	const char *step;
 	int r;
 
 	if (options->huge != SEGMENT_HUGE_NO) {
-		r = create("kvpaged-arena", options->bytes, MFD_HUGETLB | MFD_HUGE_2MB, extra_seals, ret_segment, &step);
+		r = create("kvpaged-arena", options->bytes, MFD_HUGETLB | MFD_HUGE_2MB, extra_seals,
+			   ret_segment, &step);
 		if (r == 0) {
 			ret_segment->huge = true;
 			return 0;
@@ -145,13 +162,14 @@ static int create_pages(const struct segment_arena_options *options, struct log 
 	warn_of_size(options->bytes, log);
 	r = create("kvpaged-arena", options->bytes, 0, extra_seals, ret_segment, &step);
 	if (r < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE, "cannot create the arena of %" PRIu64 " bytes: %s: %s",
+		return host_error_set(error, HOST_EXIT_FAILURE,
+				      "cannot create the arena of %" PRIu64 " bytes: %s: %s",
 				      options->bytes, step, strerror(-r));
 	return 0;
 }
 
-int segment_create_arena(const struct segment_arena_options *options, struct log *log, struct segment *ret_segment,
-			 struct host_error *error)
+int segment_create_arena(const struct segment_arena_options *options, struct log *log,
+			 struct segment *ret_segment, struct host_error *error)
 {
 	_cleanup_(segment_closep) struct segment segment = SEGMENT_NULL;
 	int r;
@@ -161,12 +179,14 @@ int segment_create_arena(const struct segment_arena_options *options, struct log
 		return r;
 	segment.read_fd = open_read_only(segment.fd);
 	if (segment.read_fd < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE, "cannot open the arena read-only: %s (is /proc mounted?)",
+		return host_error_set(error, HOST_EXIT_FAILURE,
+				      "cannot open the arena read-only: %s (is /proc mounted?)",
 				      strerror(-segment.read_fd));
 	r = options->prefault ? prefault(&segment) : 0;
 	if (r < 0)
 		return host_error_set(error, HOST_EXIT_FAILURE,
-				      "cannot allocate all of the arena: %s; make arena.bytes smaller, or set arena.prefault to no",
+				      "cannot allocate all of the arena: %s; make arena.bytes "
+				      "smaller, or set arena.prefault to no",
 				      strerror(-r));
 	*ret_segment = segment;
 	segment = (struct segment)SEGMENT_NULL;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shared memory: memfds whose size never changes (sealed), readable and writable for the owner only. A memfd is born with mode
- * 0777, and whoever holds any descriptor of it may open it again through /proc as that mode allows: 0600 leaves this to
- * our own user and root. Every step must succeed; a segment with a missing seal is not handed to anyone.
+ * Shared memory: memfds whose size never changes (sealed), readable and writable for the owner
+ * only. A memfd is born with mode 0777, and whoever holds any descriptor of it may open it again
+ * through /proc as that mode allows: 0600 leaves this to our own user and root. Every step must
+ * succeed; a segment with a missing seal is not handed to anyone.
  */
 #pragma once
 
@@ -32,11 +33,12 @@ struct segment_arena_options {
 };
 
 /*
- * The arena: zeroed, with a read-only descriptor for clients. Says in the log when huge pages were wished for and are not there,
- * or when memory may not suffice. Results: 0, or -EINVAL and *error, with advice.
+ * The arena: zeroed, with a read-only descriptor for clients. Says in the log when huge pages were
+ * wished for and are not there, or when memory may not suffice. Results: 0, or -EINVAL and *error,
+ * with advice.
  */
-int segment_create_arena(const struct segment_arena_options *options, struct log *log, struct segment *ret_segment,
-			 struct host_error *error);
+int segment_create_arena(const struct segment_arena_options *options, struct log *log,
+			 struct segment *ret_segment, struct host_error *error);
 
 /* Memory shared with one client for writing. Results: 0, or negative errno. */
 int segment_create_staging(uint64_t bytes, struct segment *ret_segment);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libuv's order in one turn is: timers, idle, prepare, poll (with the callbacks of I/O), check, closing. The idle handle is active
- * only while something can be done without waiting; that also keeps the poll from waiting.
+ * libuv's order in one turn is: timers, idle, prepare, poll (with the callbacks of I/O), check,
+ * closing. The idle handle is active only while something can be done without waiting; that also
+ * keeps the poll from waiting.
  */
 #include "daemon/host/server.h"
 
@@ -27,7 +28,7 @@ uint64_t server_turn(struct server *server)
 	return now_ns;
 }
 
-/* --- between polls ------------------------------------------------------------------------------------ */
+/* --- between polls ------------------------------------------------------------------- */
 
 static void settle(struct server *server)
 {
@@ -38,7 +39,9 @@ static void settle(struct server *server)
 		session_settle(list_entry(node, struct session, dirty), now_ns);
 }
 
-/* Each session that waits gets one turn; one that then waits again stands at the end for the next. */
+/*
+ * Each session that waits gets one turn; one that then waits again stands at the end for the next.
+ */
 static void resume_sessions(struct server *server, uint64_t now_ns)
 {
 	struct list waiting = LIST_INIT(waiting);
@@ -96,7 +99,7 @@ static void set_work(struct server *server)
 		(void)uv_idle_stop(&server->work);
 }
 
-/* --- the end ------------------------------------------------------------------------------------------ */
+/* --- the end ------------------------------------------------------------------------- */
 
 static void on_walk(uv_handle_t *handle, void *context)
 {
@@ -129,7 +132,8 @@ static void on_drain_over(uv_timer_t *timer)
 {
 	struct server *server = timer->data;
 
-	log_line(server->log, LOG_LEVEL_WARNING, "stopping: not everything was done within stop.drain_ms");
+	log_line(server->log, LOG_LEVEL_WARNING,
+		 "stopping: not everything was done within stop.drain_ms");
 	close_all(server);
 }
 
@@ -147,7 +151,6 @@ static void on_stop_signal(uv_signal_t *handle, int number)
 	server->state = SERVER_DRAINING;
 	listener_close(&server->listener);
 	core_stop(server->core);
-	server->work_queued = true; /* only core_run() knows */
 	(void)uv_timer_start(&server->drain, on_drain_over, server->config->fields.drain_ms, 0);
 }
 
@@ -159,7 +162,7 @@ static void on_reload_signal(uv_signal_t *handle, int number)
 	server->reload(server->context);
 }
 
-/* --- the loop ----------------------------------------------------------------------------------------- */
+/* --- the loop ------------------------------------------------------------------------ */
 
 static void on_before_poll(uv_prepare_t *prepare)
 {
@@ -226,7 +229,8 @@ static int start_signals(struct server *server)
 	return 0;
 }
 
-static int start_core(struct server *server, const struct core_config_item *items, struct host_error *error)
+static int start_core(struct server *server, const struct core_config_item *items,
+		      struct host_error *error)
 {
 	struct core_options options = {
 		.arena = server->arena->memory,
@@ -246,12 +250,16 @@ static int start_core(struct server *server, const struct core_config_item *item
 	if (r == 0)
 		r = random_u64(&options.hash_seed);
 	if (r < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE, "no random numbers: %s", strerror(-r));
+		return host_error_set(error, HOST_EXIT_FAILURE, "no random numbers: %s",
+				      strerror(-r));
 	r = core_new(&options, &server->core);
 	if (r == -EINVAL)
-		return host_error_set(error, HOST_EXIT_CONFIG,
-				      "arena.bytes leaves no room for pages beside the tables for arena.blocks");
-	return r < 0 ? host_error_set(error, HOST_EXIT_FAILURE, "cannot lay out the arena: %s", strerror(-r)) : 0;
+		return host_error_set(
+			error, HOST_EXIT_CONFIG,
+			"arena.bytes leaves no room for pages beside the tables for arena.blocks");
+	return r < 0 ? host_error_set(error, HOST_EXIT_FAILURE, "cannot lay out the arena: %s",
+				      strerror(-r))
+		     : 0;
 }
 
 static int start_listener(struct server *server, struct host_error *error)
@@ -268,7 +276,8 @@ static int start_listener(struct server *server, struct host_error *error)
 	return listener_open(&server->listener, server, &options, error);
 }
 
-int server_new(const struct server_options *options, struct server **ret_server, struct host_error *error)
+int server_new(const struct server_options *options, struct server **ret_server,
+	       struct host_error *error)
 {
 	_cleanup_(server_freep) struct server *server = NULL;
 	struct server *fresh = calloc(1, sizeof(*fresh));
@@ -276,7 +285,8 @@ int server_new(const struct server_options *options, struct server **ret_server,
 
 	if (r < 0) {
 		free(fresh);
-		return host_error_set(error, HOST_EXIT_FAILURE, "cannot make the loop: %s", strerror(-r));
+		return host_error_set(error, HOST_EXIT_FAILURE, "cannot make the loop: %s",
+				      strerror(-r));
 	}
 	server = fresh;
 	server->config = options->config;
@@ -294,7 +304,8 @@ int server_new(const struct server_options *options, struct server **ret_server,
 		return r;
 	r = start_signals(server);
 	if (r < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE, "cannot watch signals: %s", strerror(-r));
+		return host_error_set(error, HOST_EXIT_FAILURE, "cannot watch signals: %s",
+				      strerror(-r));
 	r = start_listener(server, error);
 	if (r < 0)
 		return r;

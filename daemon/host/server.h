@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop: it serves connections and signals, and between them gives the core its slices and its time. One turn:
+ * The loop: it serves connections and signals, and between them gives the core its slices and its
+ * time. One turn:
  *
  *   timers -> one slice of queued work -> settle -> poll -> requests -> settle -> ...
  *
- * "Settle" is where what the core asked for is done: replies leave, sessions end, reading stops or goes on. A stop runs through
+ * "Settle" is where what the core asked for is done: replies leave, sessions end, reading stops or
+ * goes on. A stop runs through
  *
- *   RUNNING -> DRAINING (no new connections; queued work is finished, replies leave) -> CLOSING (everything is closed)
+ *   RUNNING -> DRAINING -> CLOSING
+ *
+ * DRAINING: no new connections; queued work is finished, replies leave. CLOSING: everything is
+ * closed.
  */
 #pragma once
 
@@ -24,7 +29,7 @@
 
 struct server_options {
 	const struct config *config;
-	const struct core_config_item *items; /* what clients are told of the configuration; CONFIG_SETTINGS */
+	const struct core_config_item *items; /* what clients are told; CONFIG_SETTINGS */
 	struct log *log;
 	const struct segment *arena;
 	void (*reload)(void *context); /* at SIGHUP */
@@ -36,7 +41,7 @@ enum server_state { SERVER_RUNNING, SERVER_DRAINING, SERVER_CLOSING };
 /* Fields are for the files of the host only. */
 struct server {
 	uv_loop_t loop;
-	uv_idle_t work;     /* active while there is work to do without waiting */
+	uv_idle_t work; /* active while there is work to do without waiting */
 	uv_prepare_t before_poll;
 	uv_check_t after_poll;
 	uv_timer_t deadline; /* the core's */
@@ -50,7 +55,7 @@ struct server {
 	void (*reload)(void *context);
 	void *context;
 	enum server_state state;
-	bool work_queued;         /* the core said so */
+	bool work_queued;         /* perhaps: the core was asked for something, or said so itself */
 	uint64_t deadline_ns;     /* what the timer is set to; UINT64_MAX: not set */
 	uint64_t turn_begin_ns;   /* 0: nothing has happened in this turn */
 	uint64_t sessions_opened; /* numbers them */
@@ -59,8 +64,12 @@ struct server {
 	struct list ready; /* sessions that hold requests which wait for their turn */
 };
 
-/* The core laid out in the arena, listening. All options outlive the server. Results: 0, -ENOMEM or -EINVAL, and *error. */
-int server_new(const struct server_options *options, struct server **ret_server, struct host_error *error);
+/*
+ * The core laid out in the arena, listening. All options outlive the server. Results: 0, -ENOMEM or
+ * -EINVAL, and *error.
+ */
+int server_new(const struct server_options *options, struct server **ret_server,
+	       struct host_error *error);
 
 /* Serves until it is stopped by a signal. */
 void server_run(struct server *server);
@@ -69,5 +78,8 @@ void server_run(struct server *server);
 struct server *server_free(struct server *server);
 DEFINE_CLEANUP(struct server *, server_free);
 
-/* For each callback of the loop, first of all: marks the begin of the turn's work. Returns the time. */
+/*
+ * For each callback of the loop, first of all: marks the begin of the turn's work. Returns the
+ * time.
+ */
 uint64_t server_turn(struct server *server);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Work of one session in one turn is bounded (READ_BYTES_MAX, FRAMES_MAX). What the kernel holds beyond that comes with the
- * next poll, which is level-triggered; frames that were read but not handled put the session on server.ready.
+ * Work of one session in one turn is bounded (READ_BYTES_MAX, FRAMES_MAX). What the kernel holds
+ * beyond that comes with the next poll, which is level-triggered; frames that were read but not
+ * handled put the session on server.ready.
  */
 #include "daemon/host/session.h"
 
@@ -21,14 +22,17 @@
 #define READ_BYTES_MAX (64u << 10)
 #define FRAMES_MAX 64
 
-/* The queue's end, as a multiple of the amount at which reading stops: replies to what was read before still fit. */
+/*
+ * The queue's end, as a multiple of the amount at which reading stops: replies to what was read
+ * before still fit.
+ */
 #define QUEUE_HARD_FACTOR 4
 
 #define SEND_LATER_MS 20
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
-/* --- ends ------------------------------------------------------------------------------------------- */
+/* --- ends ---------------------------------------------------------------------------- */
 
 static void on_handle_closed(uv_handle_t *handle)
 {
@@ -71,15 +75,17 @@ static void end(struct session *session, enum session_state state)
 }
 
 /* The client is at fault, or cannot be served: says why in the log. */
-static void end_for(struct session *session, enum session_state state, uint64_t now_ns, const char *reason)
+static void end_for(struct session *session, enum session_state state, uint64_t now_ns,
+		    const char *reason)
 {
 	if (session->state < state)
-		log_client(session->server->log, now_ns, "session %" PRIu64 " (uid %u, pid %d) ends: %s", session->number,
+		log_client(session->server->log, now_ns,
+			   "session %" PRIu64 " (uid %u, pid %d) ends: %s", session->number,
 			   session->peer.uid, session->peer.pid, reason);
 	end(session, state);
 }
 
-/* --- effects: called from within the core ------------------------------------------------------------- */
+/* --- effects: called from within the core -------------------------------------------- */
 
 static int effect_staging_create(void *context, void *peer, uint64_t bytes, void **ret_memory)
 {
@@ -94,7 +100,9 @@ static int effect_staging_create(void *context, void *peer, uint64_t bytes, void
 	return 0;
 }
 
-/* The descriptors in the order that HelloReply promises. Results: their number, or negative errno. */
+/*
+ * The descriptors in the order that HelloReply promises. Results: their number, or negative errno.
+ */
 static int collect_fds(struct session *session, unsigned flags, int fds[KVP_FDS_MAX])
 {
 	int n = 0;
@@ -116,7 +124,8 @@ static int collect_fds(struct session *session, unsigned flags, int fds[KVP_FDS_
 	return n;
 }
 
-static void effect_reply(void *context, void *peer, const uint8_t *message, size_t n, unsigned flags)
+static void effect_reply(void *context, void *peer, const uint8_t *message, size_t n,
+			 unsigned flags)
 {
 	struct session *session = peer;
 	int fds[KVP_FDS_MAX];
@@ -127,7 +136,8 @@ static void effect_reply(void *context, void *peer, const uint8_t *message, size
 	n_fds = collect_fds(session, flags, fds);
 	r = n_fds < 0 ? n_fds : outq_push(&session->outq, message, n, fds, (size_t)n_fds);
 	if (r < 0) {
-		end_for(session, SESSION_LOST, uv_hrtime(), r == -ENOBUFS ? "too many replies are unread" : strerror(-r));
+		end_for(session, SESSION_LOST, uv_hrtime(),
+			r == -ENOBUFS ? "too many replies are unread" : strerror(-r));
 		return;
 	}
 	if (flags & CORE_REPLY_EVENT) {
@@ -148,7 +158,7 @@ const struct core_host session_effects = {
 	.hang_up = effect_hang_up,
 };
 
-/* --- reading ------------------------------------------------------------------------------------------ */
+/* --- reading ------------------------------------------------------------------------- */
 
 static bool queue_is_long(const struct session *session)
 {
@@ -161,7 +171,10 @@ static bool may_read(const struct session *session)
 	       core_session_in_flight(session->core) < KVP_REQUESTS_IN_FLIGHT_MAX;
 }
 
-/* Hands frames that are in memory to the core, *frames at most. unread_frames tells whether some may be left. */
+/*
+ * Hands frames that are in memory to the core, *frames at most. unread_frames tells whether some
+ * may be left.
+ */
 static void handle_frames(struct session *session, unsigned *frames, uint64_t now_ns)
 {
 	while (session->unread_frames && may_read(session) && *frames > 0) {
@@ -170,18 +183,22 @@ static void handle_frames(struct session *session, unsigned *frames, uint64_t no
 		int r = frame_reader_next(&session->reader, &body, &n);
 
 		if (r < 0)
-			end_for(session, SESSION_ENDING, now_ns, "the length of a frame is out of range");
+			end_for(session, SESSION_ENDING, now_ns,
+				"the length of a frame is out of range");
 		if (r <= 0) {
 			session->unread_frames = false;
 			return;
 		}
 		core_request(session->core, body, n, now_ns);
-		session->server->work_queued = true; /* only core_run() knows */
+		session->server->work_queued = true; /* if it is not, core_run() says so */
 		(*frames)--;
 	}
 }
 
-/* One recvmsg(). Results: bytes read; 0 when there is nothing more to read now, whatever the reason. */
+/*
+ * One recvmsg(). Results: bytes read; 0 when there is nothing more to read now, whatever the
+ * reason.
+ */
 static size_t receive(struct session *session, size_t *ret_room, uint64_t now_ns)
 {
 	uint8_t *space = frame_reader_space(&session->reader, ret_room);
@@ -214,7 +231,8 @@ static void read_requests(struct session *session, bool from_socket, uint64_t no
 
 	handle_frames(session, &frames, now_ns);
 	/* A read that did not fill the room has emptied the socket. */
-	while (from_socket && may_read(session) && frames > 0 && bytes < READ_BYTES_MAX && got == room) {
+	while (from_socket && may_read(session) && frames > 0 && bytes < READ_BYTES_MAX &&
+	       got == room) {
 		got = receive(session, &room, now_ns);
 		if (got == 0)
 			return;
@@ -230,7 +248,7 @@ void session_resume(struct session *session, uint64_t now_ns)
 	session_settle(session, now_ns);
 }
 
-/* --- writing ------------------------------------------------------------------------------------------ */
+/* --- writing ------------------------------------------------------------------------- */
 
 /* The peer has its descriptors; ours would only take room. */
 static void drop_sent_fds(struct session *session)
@@ -242,8 +260,8 @@ static void drop_sent_fds(struct session *session)
 }
 
 /*
- * Signals whenever replies left while one that wants a signal is among those not signalled: now and then one too early, never
- * one too few for a peer that waits for signals before it reads.
+ * Signals whenever replies left while one that wants a signal is among those not signalled: now and
+ * then one too early, never one too few for a peer that waits for signals before it reads.
  */
 static void signal_event(struct session *session, uint64_t sent_before)
 {
@@ -258,7 +276,8 @@ static void send_replies(struct session *session)
 	uint64_t sent_before = session->outq.bytes_sent_total;
 	int r;
 
-	if (session->send_later || session->state >= SESSION_LOST || outq_bytes(&session->outq) == 0)
+	if (session->send_later || session->state >= SESSION_LOST ||
+	    outq_bytes(&session->outq) == 0)
 		return;
 	r = outq_flush(&session->outq, session->fd);
 	signal_event(session, sent_before);
@@ -269,7 +288,7 @@ static void send_replies(struct session *session)
 	drop_sent_fds(session);
 }
 
-/* --- time --------------------------------------------------------------------------------------------- */
+/* --- time ---------------------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -291,7 +310,9 @@ static uint64_t patience_ms(const struct session *session)
 {
 	if (session->state == SESSION_ENDING)
 		return SESSION_ENDING_MS;
-	return queue_is_long(session) || session->send_later ? session->server->config->fields.reply_stall_ms : 0;
+	return queue_is_long(session) || session->send_later
+		       ? session->server->config->fields.reply_stall_ms
+		       : 0;
 }
 
 static void set_timer(struct session *session, uint64_t now_ns)
@@ -306,14 +327,15 @@ static void set_timer(struct session *session, uint64_t now_ns)
 	}
 	if (session->deadline_ns == 0 || session->deadline_ns > now_ns + patience_ns)
 		session->deadline_ns = now_ns + patience_ns;
-	wait_ms = session->deadline_ns > now_ns ? (session->deadline_ns - now_ns) / NS_PER_MS + 1 : 1;
+	wait_ms = session->deadline_ns > now_ns ? (session->deadline_ns - now_ns) / NS_PER_MS + 1
+						: 1;
 	if (session->send_later && wait_ms > SEND_LATER_MS)
 		wait_ms = SEND_LATER_MS;
 	uv_update_time(&session->server->loop);
 	(void)uv_timer_start(&session->timer, on_timer, wait_ms, 0);
 }
 
-/* --- the loop's side ---------------------------------------------------------------------------------- */
+/* --- the loop's side ----------------------------------------------------------------- */
 
 /* While it reads, the end of the stream is found by reading; otherwise by being told of it. */
 static void set_interest(struct session *session)
@@ -341,7 +363,8 @@ void session_settle(struct session *session, uint64_t now_ns)
 	if (session->state >= SESSION_ENDING)
 		session->core = core_session_close(session->core);
 	send_replies(session);
-	if (session->state == SESSION_LOST || (session->state == SESSION_ENDING && outq_bytes(&session->outq) == 0)) {
+	if (session->state == SESSION_LOST ||
+	    (session->state == SESSION_ENDING && outq_bytes(&session->outq) == 0)) {
 		session_close(session);
 		return;
 	}
@@ -379,9 +402,11 @@ static int start_handles(struct session *session)
 	return 0;
 }
 
-static void refuse(struct server *server, const struct ucred *peer, uint64_t now_ns, const char *reason)
+static void refuse(struct server *server, const struct ucred *peer, uint64_t now_ns,
+		   const char *reason)
 {
-	log_client(server->log, now_ns, "uid %u (pid %d) is refused: %s", peer->uid, peer->pid, reason);
+	log_client(server->log, now_ns, "uid %u (pid %d) is refused: %s", peer->uid, peer->pid,
+		   reason);
 }
 
 int session_open(struct server *server, int fd, const struct ucred *peer, uint64_t now_ns)
@@ -392,7 +417,11 @@ int session_open(struct server *server, int fd, const struct ucred *peer, uint64
 	if (!session)
 		return -ENOMEM;
 	*session = (struct session){
-		.server = server, .fd = fd, .peer = *peer, .staging = SEGMENT_NULL, .event = EVENT_NULL,
+		.server = server,
+		.fd = fd,
+		.peer = *peer,
+		.staging = SEGMENT_NULL,
+		.event = EVENT_NULL,
 	};
 	list_init(&session->dirty);
 	list_init(&session->ready);

@@ -2,11 +2,15 @@
 /*
  * One connection. Its life:
  *
- *   OPEN -> ENDING (nothing is read any more; replies given so far leave, for at most SESSION_ENDING_MS) -> CLOSED
- *   OPEN or ENDING -> LOST (the peer is gone, or must go at once) -> CLOSED
+ *   OPEN -> ENDING -> CLOSED
+ *   OPEN or ENDING -> LOST -> CLOSED
  *
- * In OPEN it stops reading while too many of its requests wait in the core or too many replies wait in its queue. The core's
- * effects only queue and mark; session_settle() acts on it, outside of the core.
+ * ENDING: nothing is read any more; replies given so far leave, for at most SESSION_ENDING_MS.
+ * LOST: the peer is gone, or must go at once.
+ *
+ * In OPEN it stops reading while too many of its requests wait in the core or too many replies wait
+ * in its queue. The core's effects only queue and mark; session_settle() acts on it, outside of the
+ * core.
  *
  * A client that shuts down its sending side ends the session.
  */
@@ -47,8 +51,8 @@ struct session {
 	struct frame_reader reader;
 	bool unread_frames; /* the reader may hold whole frames */
 	struct outq outq;
-	bool send_later;         /* too many descriptors are in flight; the timer tries again */
-	uint64_t deadline_ns;    /* when a queue that does not shrink ends the session; 0: it shrinks */
+	bool send_later;      /* too many descriptors are in flight; the timer tries again */
+	uint64_t deadline_ns; /* when the queue ends the session unless it shrinks; 0: never */
 	struct segment staging;
 	struct event event;
 	bool event_due;          /* some reply with CORE_REPLY_EVENT is not signalled */
@@ -57,14 +61,22 @@ struct session {
 
 extern const struct core_host session_effects;
 
-/* Begins a session on the connection, which becomes its own on success. Results: 0; -EUSERS (refused; logged); negative errno. */
+/*
+ * Begins a session on the connection, which becomes its own on success. Results: 0; -EUSERS
+ * (refused; logged); negative errno.
+ */
 int session_open(struct server *server, int fd, const struct ucred *peer, uint64_t now_ns);
 
-/* Sends what waits, polls for what is wanted now, and closes what has ended; the session may be gone afterwards. */
+/*
+ * Sends what waits, polls for what is wanted now, and closes what has ended; the session may be
+ * gone afterwards.
+ */
 void session_settle(struct session *session, uint64_t now_ns);
 
 /* Gives a session on server.ready its turn. */
 void session_resume(struct session *session, uint64_t now_ns);
 
-/* Closes at once. The memory goes when the loop has closed its handles. Fine when closed already. */
+/*
+ * Closes at once. The memory goes when the loop has closed its handles. Fine when closed already.
+ */
 void session_close(struct session *session);

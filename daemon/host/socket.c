@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The lock decides between daemons: it is taken before the name is looked at and held until the name is gone. A lock file is
- * removed only by who holds its lock; who waited for it sees that the name no longer leads to what it locked and begins anew.
+ * The lock decides between daemons: it is taken before the name is looked at and held until the
+ * name is gone. A lock file is removed only by who holds its lock; who waited for it sees that the
+ * name no longer leads to what it locked and begins anew.
  */
 #include "daemon/host/socket.h"
 
@@ -36,7 +37,8 @@ static int address_of(const char *path, struct sockaddr_un *ret_address, struct 
 	size_t n = strlen(path);
 
 	if (n == 0 || n >= sizeof(address.sun_path))
-		return host_error_set(error, HOST_EXIT_CONFIG, "socket.path: %zu bytes long; it must have 1 to %zu", n,
+		return host_error_set(error, HOST_EXIT_CONFIG,
+				      "socket.path: %zu bytes long; it must have 1 to %zu", n,
 				      sizeof(address.sun_path) - 1);
 	memcpy(address.sun_path, path, n);
 	*ret_address = address;
@@ -46,20 +48,25 @@ static int address_of(const char *path, struct sockaddr_un *ret_address, struct 
 /* One try. Results: 1 (locked), 0 (the file was replaced meanwhile), -EINVAL and *error. */
 static int try_lock(const char *path, const char *file, int *ret_fd, struct host_error *error)
 {
-	_cleanup_close_ int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	_cleanup_close_ int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+				      0600);
 	struct stat held, named;
 
 	if (fd < 0)
-		return host_error_set(error, errno == ENOENT ? HOST_EXIT_NOT_CONFIGURED : HOST_EXIT_FAILURE,
-				      "%s: cannot lock: %s%s", file, strerror(errno),
-				      errno == ENOENT ? " (the directory of the socket must exist)" : "");
+		return host_error_set(
+			error, errno == ENOENT ? HOST_EXIT_NOT_CONFIGURED : HOST_EXIT_FAILURE,
+			"%s: cannot lock: %s%s", file, strerror(errno),
+			errno == ENOENT ? " (the directory of the socket must exist)" : "");
 	if (fstat(fd, &held) < 0 || !S_ISREG(held.st_mode))
 		return host_error_set(error, HOST_EXIT_FAILURE, "%s: is not a lock file", file);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE,
-				      errno == EWOULDBLOCK ? "%s: another kvpaged serves this socket (it holds %s)" :
-							     "%s: cannot lock %s",
-				      path, file);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno == EWOULDBLOCK)
+			return host_error_set(
+				error, HOST_EXIT_FAILURE,
+				"%s: another kvpaged serves this socket (it holds %s)", path, file);
+		return host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot lock: %s", file,
+				      strerror(errno));
+	}
 	if (lstat(file, &named) < 0 || named.st_ino != held.st_ino || named.st_dev != held.st_dev)
 		return 0;
 	*ret_fd = take_fd(&fd);
@@ -77,10 +84,13 @@ static int take_lock(const char *path, int *ret_fd, struct host_error *error)
 		if (r != 0)
 			return r < 0 ? r : 0;
 	}
-	return host_error_set(error, HOST_EXIT_FAILURE, "%s: the lock file is replaced again and again", file);
+	return host_error_set(error, HOST_EXIT_FAILURE,
+			      "%s: the lock file is replaced again and again", file);
 }
 
-/* Whether a process listens on the socket at the address. Results: 0 (none), or -EINVAL and *error. */
+/*
+ * Whether a process listens on the socket at the address. Results: 0 (none), or -EINVAL and *error.
+ */
 static int check_dead(const struct sockaddr_un *address, struct host_error *error)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -88,15 +98,18 @@ static int check_dead(const struct sockaddr_un *address, struct host_error *erro
 	if (fd < 0)
 		return host_error_set(error, HOST_EXIT_FAILURE, "socket: %s", strerror(errno));
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
-		return host_error_set(error, HOST_EXIT_FAILURE, "%s: another process serves this socket", address->sun_path);
+		return host_error_set(error, HOST_EXIT_FAILURE,
+				      "%s: another process serves this socket", address->sun_path);
 	if (errno == ECONNREFUSED)
 		return 0;
-	return host_error_set(error, HOST_EXIT_FAILURE, "%s: a socket that is not ours is there: %s", address->sun_path,
+	return host_error_set(error, HOST_EXIT_FAILURE,
+			      "%s: a socket that is not ours is there: %s", address->sun_path,
 			      strerror(errno));
 }
 
 /* Clears the name of the socket that a daemon which did not stop in order left. */
-static int clear_name(const struct socket_options *options, const struct sockaddr_un *address, struct host_error *error)
+static int clear_name(const struct socket_options *options, const struct sockaddr_un *address,
+		      struct host_error *error)
 {
 	const char *path = options->path;
 	struct stat there;
@@ -108,20 +121,29 @@ static int clear_name(const struct socket_options *options, const struct sockadd
 		return host_error_set(error, HOST_EXIT_FAILURE, "%s: %s", path, strerror(errno));
 	}
 	if (S_ISLNK(there.st_mode))
-		return host_error_set(error, HOST_EXIT_FAILURE, "%s: is a symbolic link; it is left alone", path);
+		return host_error_set(error, HOST_EXIT_FAILURE,
+				      "%s: is a symbolic link; it is left alone", path);
 	if (!S_ISSOCK(there.st_mode))
-		return host_error_set(error, HOST_EXIT_FAILURE, "%s: exists and is not a socket; it is left alone", path);
+		return host_error_set(error, HOST_EXIT_FAILURE,
+				      "%s: exists and is not a socket; it is left alone", path);
 	r = check_dead(address, error);
 	if (r < 0)
 		return r;
 	if (there.st_uid != geteuid() && there.st_uid != options->owner)
-		return host_error_set(error, HOST_EXIT_FAILURE, "%s: a socket of user %u; it is left alone", path, there.st_uid);
+		return host_error_set(error, HOST_EXIT_FAILURE,
+				      "%s: a socket of user %u; it is left alone", path,
+				      there.st_uid);
 	if (unlink(path) < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot remove the old socket: %s", path, strerror(errno));
+		return host_error_set(error, HOST_EXIT_FAILURE,
+				      "%s: cannot remove the old socket: %s", path,
+				      strerror(errno));
 	return 0;
 }
 
-/* Sets owner and mode through a handle on the name, so that what is changed is a socket and no link's target. */
+/*
+ * Sets owner and mode through a handle on the name, so that what is changed is a socket and no
+ * link's target.
+ */
 static int set_access(const struct socket_options *options, struct listen_socket *listening)
 {
 	_cleanup_close_ int name = open(options->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -150,7 +172,8 @@ static int bind_private(int fd, const struct sockaddr_un *address)
 	return r;
 }
 
-int listen_socket_open(const struct socket_options *options, struct listen_socket *ret_socket, struct host_error *error)
+int listen_socket_open(const struct socket_options *options, struct listen_socket *ret_socket,
+		       struct host_error *error)
 {
 	_cleanup_(listen_socket_closep) struct listen_socket listening = LISTEN_SOCKET_NULL;
 	struct sockaddr_un address;
@@ -170,13 +193,16 @@ int listen_socket_open(const struct socket_options *options, struct listen_socke
 		return host_error_set(error, HOST_EXIT_FAILURE, "socket: %s", strerror(errno));
 	r = bind_private(listening.fd, &address);
 	if (r < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot bind: %s", options->path, strerror(-r));
+		return host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot bind: %s",
+				      options->path, strerror(-r));
 	r = set_access(options, &listening);
 	if (r < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot set owner, group and mode: %s", options->path,
+		return host_error_set(error, HOST_EXIT_FAILURE,
+				      "%s: cannot set owner, group and mode: %s", options->path,
 				      strerror(-r));
 	if (listen(listening.fd, options->backlog) < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot listen: %s", options->path, strerror(errno));
+		return host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot listen: %s",
+				      options->path, strerror(errno));
 	*ret_socket = listening;
 	listening = (struct listen_socket)LISTEN_SOCKET_NULL;
 	return 0;
@@ -187,8 +213,8 @@ void listen_socket_close(struct listen_socket *listening)
 	struct stat there;
 	char file[PATH_MAX];
 
-	if (listening->path && lstat(listening->path, &there) == 0 && there.st_dev == listening->device &&
-	    there.st_ino == listening->inode)
+	if (listening->path && lstat(listening->path, &there) == 0 &&
+	    there.st_dev == listening->device && there.st_ino == listening->inode)
 		(void)unlink(listening->path);
 	listening->fd = close_fd(listening->fd);
 	if (listening->path && listening->lock_fd >= 0) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon's name in the file system: a Unix socket and, beside it, a lock file that tells which daemon owns the name. The
- * socket is given its owner and mode between bind() and listen(): until listen() nobody can connect, whatever the umask was.
- * Nothing that is not our own dead socket is ever removed.
+ * The daemon's name in the file system: a Unix socket and, beside it, a lock file that tells which
+ * daemon owns the name. The socket is given its owner and mode between bind() and listen(): until
+ * listen() nobody can connect, whatever the umask was. Nothing that is not our own dead socket is
+ * ever removed.
  */
 #pragma once
 
@@ -29,8 +30,15 @@ struct listen_socket {
 
 #define LISTEN_SOCKET_NULL { .fd = -1, .lock_fd = -1 }
 
-/* Listens, without blocking. Results: 0, or -EINVAL and *error; then nothing that was there before has changed. */
-int listen_socket_open(const struct socket_options *options, struct listen_socket *ret_socket, struct host_error *error);
+/*
+ * Listens, without blocking. Results: 0, or -EINVAL and *error; then nothing that was there before
+ * has changed.
+ */
+int listen_socket_open(const struct socket_options *options, struct listen_socket *ret_socket,
+		       struct host_error *error);
 
-/* Removes the name, if it still is ours, and the lock; closes. Nothing happens to one that is closed already. */
+/*
+ * Removes the name, if it still is ours, and the lock; closes. Nothing happens to one that is
+ * closed already.
+ */
 void listen_socket_close(struct listen_socket *socket);
