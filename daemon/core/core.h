@@ -37,7 +37,7 @@ struct core_host {
 #define CORE_REPLY_FDS 1u   /* goes with the arena's, the staging's (if created) and the event's (if wanted) descriptor */
 #define CORE_REPLY_FD_STAGING 2u
 #define CORE_REPLY_FD_EVENT 4u
-#define CORE_REPLY_EVENT 8u /* signal the session's eventfd after this reply */
+#define CORE_REPLY_EVENT 8u /* signal the session's event after this reply */
 
 struct core_config_item {
 	const char *key;
@@ -89,6 +89,9 @@ struct core_session *core_session_close(struct core_session *session);
 
 /* One message body from the peer. Whatever it is, it is answered or the session is hung up. */
 void core_request(struct core_session *session, const uint8_t *message, size_t n, uint64_t now_ns);
+
+/* The host found the stream itself broken (a frame's length, descriptors): counts it as a protocol error and ends the session. */
+void core_session_fault(struct core_session *session, const char *reason);
 
 /* Requests that the session waits for; the host stops reading from a session that has KVP_REQUESTS_IN_FLIGHT_MAX. */
 unsigned core_session_in_flight(const struct core_session *session);

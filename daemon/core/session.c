@@ -148,6 +148,12 @@ static void protocol_error(struct core_session *session, uint64_t id, const char
 	session_end(session, text);
 }
 
+void core_session_fault(struct core_session *session, const char *reason)
+{
+	counter_add(session->core, protocol_errors_total, 1);
+	session_end(session, reason);
+}
+
 /* ---- Requests ---- */
 
 static verb_fn *const verbs[] = {

@@ -183,8 +183,7 @@ static void handle_frames(struct session *session, unsigned *frames, uint64_t no
 		int r = frame_reader_next(&session->reader, &body, &n);
 
 		if (r < 0)
-			end_for(session, SESSION_ENDING, now_ns,
-				"the length of a frame is out of range");
+			core_session_fault(session->core, "the length of a frame is out of range");
 		if (r <= 0) {
 			session->unread_frames = false;
 			return;
@@ -216,7 +215,7 @@ static size_t receive(struct session *session, size_t *ret_room, uint64_t now_ns
 		return (size_t)got;
 	}
 	if (got == -EBADMSG)
-		end_for(session, SESSION_ENDING, now_ns, "it sent descriptors");
+		core_session_fault(session->core, "it sent descriptors");
 	else if (got == 0)
 		end(session, SESSION_ENDING);
 	else if (got != -EAGAIN)

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -94,8 +94,8 @@ static void assert_serves(const char *socket_path)
 static void assert_refuses(const char *socket_path, int exit_status, const char *says)
 {
 	const char *config = write_file("empty.conf", "");
-	int status = test_daemon_run(output, sizeof(output), "--config", config, "--socket", socket_path, "--arena-bytes",
-				     "16MiB", NULL);
+	int status = test_daemon_run(output, sizeof(output), "--config", config, "--socket",
+				     socket_path, "--arena-bytes", "16MiB", NULL);
 
 	if (!strstr(output, says))
 		fail_msg("'%s' is not in: %s", says, output);
@@ -116,7 +116,7 @@ static int bind_socket(const char *path, int type, bool listening)
 	return fd;
 }
 
-/* --- the place in the file system ------------------------------------------------------------------------- */
+/* --- the place in the file system ---------------------------------------------------- */
 
 static void test_stops_in_order(void **state)
 {
@@ -245,32 +245,80 @@ static void test_name_taken_away(void **state)
 	assert_true(exists(d.socket_path));
 }
 
-/* --- who can connect -------------------------------------------------------------------------------------- */
+/* --- who can connect ----------------------------------------------------------------- */
 
-/* From the first moment that the name exists, its mode is never wider than configured, whatever the umask. */
+static bool can_connect(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	assert_true(fd >= 0);
+	memcpy(address.sun_path, path, strlen(path));
+	return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+}
+
+/* Starts the program so that it stops at each of its system calls. */
+static pid_t start_traced(const char *const argv[])
+{
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		(void)umask(0);
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+			_exit(100);
+		(void)execv(argv[0], (char **)argv);
+		_exit(101);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 100)
+		harness_skip("this system does not let us trace a program");
+	assert_true(WIFSTOPPED(status));
+	(void)ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_EXITKILL);
+	return pid;
+}
+
+/*
+ * After every system call that the daemon makes, from the first moment that the name exists: its
+ * mode is never wider than configured, whatever the umask, and nobody can connect before it is what
+ * was configured.
+ */
 static void test_mode_from_the_beginning(void **state)
 {
 	const char *path = path_of("s"), *config = write_file("empty.conf", "");
-	const char *argv[] = { test_program("KVPAGED_BIN"), "--config", config, "--socket", path, "--socket-mode", "0620",
-			       "--arena-bytes", "16MiB", NULL };
-	mode_t before = umask(0);
-	pid_t pid = process_start((char **)argv, -1, -1);
-	mode_t mode = 0;
+	const char *argv[] = { test_program("KVPAGED_BIN"),
+			       "--config",
+			       config,
+			       "--socket",
+			       path,
+			       "--socket-mode",
+			       "0620",
+			       "--arena-bytes",
+			       "16MiB",
+			       NULL };
+	pid_t pid = start_traced(argv);
+	unsigned seen = 0;
+	bool connected = false;
 	int status;
 
-	(void)umask(before);
-	for (time_t limit = time(NULL) + 30; mode != 0620;) {
+	while (!connected) {
 		struct stat there;
 
-		if (lstat(path, &there) == 0) {
-			mode = there.st_mode & 07777;
-			assert_int_equal(mode & ~(mode_t)0620, 0);
-		}
-		assert_true(time(NULL) < limit);
+		assert_int_equal(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSTOPPED(status));
+		if (lstat(path, &there) < 0)
+			continue;
+		seen++;
+		assert_int_equal(there.st_mode & 07777 & ~(mode_t)0620, 0);
+		connected = can_connect(path);
+		if (connected)
+			assert_int_equal(there.st_mode & 07777, 0620);
 	}
-	assert_int_equal(kill(pid, SIGTERM), 0);
-	status = process_wait(pid, WAIT_LIMIT_MS);
-	assert_true(status == 0 || WIFSIGNALED(status));
+	assert_true(seen > 2); /* it could be seen before it could be used */
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	(void)process_wait(pid, WAIT_LIMIT_MS);
 }
 
 static void test_mode_and_owner(void **state)
@@ -280,7 +328,8 @@ static void test_mode_and_owner(void **state)
 
 	if (geteuid() != 0)
 		harness_skip("only root can give a socket away");
-	test_daemon_start(&d, "--socket-mode", "0606", "--socket-owner", "65534", "--socket-group", "65533", NULL);
+	test_daemon_start(&d, "--socket-mode", "0606", "--socket-owner", "65534", "--socket-group",
+			  "65533", NULL);
 	assert_int_equal(mode_of(d.socket_path), 0606);
 	assert_int_equal(lstat(d.socket_path, &status), 0);
 	assert_int_equal(status.st_uid, 65534);
@@ -343,22 +392,31 @@ static void test_uid_not_allowed(void **state)
 	test_daemon_stop(&d);
 }
 
-/* --- configuration ---------------------------------------------------------------------------------------- */
+/* --- configuration ------------------------------------------------------------------- */
 
 static void test_bad_configuration(void **state)
 {
-	const char *config = write_file("bad.conf", "[socket]\nmode = 0660\n\n[arena]\nbytes = 16EiB\n");
+	const char *config = write_file("bad.conf",
+					"[socket]\nmode = 0660\n\n[arena]\nbytes = 16EiB\n");
 	const char *path = path_of("s");
 	char expected[300];
 
 	(void)snprintf(expected, sizeof(expected),
-		       "kvpaged: %s:5: arena.bytes: '16EiB' is not a size: digits and B, KiB, MiB, GiB or TiB\n", config);
-	assert_int_equal(test_daemon_run(output, sizeof(output), "--config", config, "--socket", path, NULL), 78);
+		       "kvpaged: %s:5: arena.bytes: '16EiB' is not a size: digits and B, KiB, MiB, "
+		       "GiB or TiB\n",
+		       config);
+	assert_int_equal(
+		test_daemon_run(output, sizeof(output), "--config", config, "--socket", path, NULL),
+		78);
 	assert_string_equal(output, expected);
 	assert_false(exists(path));
-	assert_int_equal(test_daemon_run(output, sizeof(output), "--config", config, "--check-config", NULL), 78);
+	assert_int_equal(
+		test_daemon_run(output, sizeof(output), "--config", config, "--check-config", NULL),
+		78);
 	assert_string_equal(output, expected);
-	assert_int_equal(test_daemon_run(output, sizeof(output), "--config", path_of("none"), "--check-config", NULL), 6);
+	assert_int_equal(test_daemon_run(output, sizeof(output), "--config", path_of("none"),
+					 "--check-config", NULL),
+			 6);
 	assert_int_equal(test_daemon_run(output, sizeof(output), "--nonsense", NULL), 2);
 }
 
@@ -368,13 +426,18 @@ static void test_printed_configuration(void **state)
 	char expected[300];
 
 	assert_int_equal(setenv("KVPAGED_LIMITS_SESSIONS", "12", 1), 0);
-	assert_int_equal(test_daemon_run(output, sizeof(output), "--config", config, "--socket", "/s", "--print-config", NULL), 0);
+	assert_int_equal(test_daemon_run(output, sizeof(output), "--config", config, "--socket",
+					 "/s", "--print-config", NULL),
+			 0);
 	(void)snprintf(expected, sizeof(expected), "lease.ttl_ms = 20s   # %s:2\n", config);
 	assert_non_null(strstr(output, expected));
-	assert_non_null(strstr(output, "limits.sessions = 12   # environment KVPAGED_LIMITS_SESSIONS\n"));
+	assert_non_null(
+		strstr(output, "limits.sessions = 12   # environment KVPAGED_LIMITS_SESSIONS\n"));
 	assert_non_null(strstr(output, "socket.path = /s   # argument --socket-path\n"));
 	assert_non_null(strstr(output, "arena.bytes = 1GiB   # default\n"));
-	assert_int_equal(test_daemon_run(output, sizeof(output), "--config", config, "--check-config", NULL), 0);
+	assert_int_equal(
+		test_daemon_run(output, sizeof(output), "--config", config, "--check-config", NULL),
+		0);
 	assert_string_equal(output, "The configuration is valid.\n");
 	assert_int_equal(test_daemon_run(output, sizeof(output), "--version", NULL), 0);
 	assert_int_equal(strncmp(output, "kvpaged 0.1.0\n", 14), 0);
@@ -414,13 +477,15 @@ static void test_too_small_for_tables(void **state)
 {
 	const char *config = write_file("empty.conf", "");
 
-	assert_int_equal(test_daemon_run(output, sizeof(output), "--config", config, "--socket", path_of("s"), "--arena-bytes",
-					 "8MiB", "--arena-blocks", "1000000", NULL), 78);
+	assert_int_equal(test_daemon_run(output, sizeof(output), "--config", config, "--socket",
+					 path_of("s"), "--arena-bytes", "8MiB", "--arena-blocks",
+					 "1000000", NULL),
+			 78);
 	assert_non_null(strstr(output, "arena.bytes leaves no room for pages"));
 	assert_false(exists(path_of("s")));
 }
 
-/* --- stopping with work to do --------------------------------------------------------------------------------- */
+/* --- stopping with work to do -------------------------------------------------------- */
 
 /* Asks without reading until the daemon stops reading: it holds replies that cannot leave. */
 static void leave_unread(struct test_peer *peer)

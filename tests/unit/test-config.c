@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration: what each source may say, the exact text of every refusal, and which source wins. */
+/*
+ * The configuration: what each source may say, the exact text of every refusal, and which source
+ * wins.
+ */
 #include "tests/lib/harness.h"
 
 #include "base/cleanup.h"
@@ -59,6 +62,18 @@ static struct config *load(const char *path)
 	return NULL;
 }
 
+/* For sources that are in order. */
+static struct config *load_good(const char *path)
+{
+	struct config *config = load(path);
+
+	if (!config) {
+		fail_msg("%s", error.text);
+		abort(); /* the compiler does not know that fail_msg() does not return */
+	}
+	return config;
+}
+
 /* The whole text, with the harness's directory taken out. */
 static void assert_refused(const char *path, int exit_status, const char *expected)
 {
@@ -85,9 +100,8 @@ static void test_table_is_whole(void **state)
 
 static void test_defaults(void **state)
 {
-	_cleanup_(config_freep) struct config *config = load(write_file("c", ""));
+	_cleanup_(config_freep) struct config *config = load_good(write_file("c", ""));
 
-	assert_non_null(config);
 	assert_int_equal(config->fields.arena_bytes, GIB);
 	assert_string_equal(config->fields.socket_path, "/run/kvpaged/kvpaged.sock");
 	assert_int_equal(config->fields.socket_mode, 0660);
@@ -101,14 +115,14 @@ static void test_defaults(void **state)
 
 static void test_file_is_read(void **state)
 {
-	const char *path = write_file("c", "\xef\xbb\xbf# comment\n; comment\n\n[arena]\nbytes = 64MiB ; inline\n  prefault: yes\r\n"
-					   "[socket]\npath=/run/with space/s\nmode = 0600\nowner = 12\ngroup = root\n"
-					   "[access]\nallow_uids = 0, 1000 ,root\n[log]\nlevel=debug");
-	_cleanup_(config_freep) struct config *config = load(path);
+	const char *path = write_file(
+		"c", "\xef\xbb\xbf# comment\n; comment\n\n[arena]\nbytes = 64MiB ; inline\n  "
+		     "prefault: yes\r\n"
+		     "[socket]\npath=/run/with space/s\nmode = 0600\nowner = 12\ngroup = root\n"
+		     "[access]\nallow_uids = 0, 1000 ,root\n[log]\nlevel=debug");
+	_cleanup_(config_freep) struct config *config = load_good(path);
 	char origin[300];
 
-	if (!config)
-		fail_msg("%s", error.text);
 	assert_int_equal(config->fields.arena_bytes, 64 * MIB);
 	assert_int_equal(config->fields.arena_prefault, 1);
 	assert_string_equal(config->fields.socket_path, "/run/with space/s");
@@ -133,45 +147,70 @@ static void test_bad_lines(void **state)
 		{ "\n[arna]\nbytes = 1GiB\n", "c:2: [arna]: unknown section" },
 		{ "[arena]\n[empty]\n", "c:2: [empty]: unknown section" },
 		{ "bytes = 1GiB\n", "c:1: bytes: stands before the first [section]" },
-		{ "[arena]\nbytes = 1GiB\n# x\nbytes = 2GiB\n", "c:4: arena.bytes: set twice, before in line 2" },
+		{ "[arena]\nbytes = 1GiB\n# x\nbytes = 2GiB\n",
+		  "c:4: arena.bytes: set twice, before in line 2" },
 		{ "[arena]\nbytes = 1GiB\n[socket]\nmode=0600\n[arena]\nbytes = 1GiB\n",
 		  "c:6: arena.bytes: set twice, before in line 2" },
 		{ "[arena]\nbytes\n", "c:2: neither a [section] nor a key = value" },
 		{ "[arena\nbytes = 1GiB\n", "c:1: neither a [section] nor a key = value" },
 		{ "[arena]\nbytes\nbytes = x\n", "c:2: neither a [section] nor a key = value" },
-		{ "[arena]\nbytes = x\nbytes\n", "c:2: arena.bytes: 'x' is not a size: digits and B, KiB, MiB, GiB or TiB" },
-		{ "[arena]\nbytes = 16EiB\n", "c:2: arena.bytes: '16EiB' is not a size: digits and B, KiB, MiB, GiB or TiB" },
-		{ "[arena]\nbytes = 99999999999999999999\n", "c:2: arena.bytes: '99999999999999999999' is too large" },
-		{ "[arena]\nbytes = 99999999TiB\n", "c:2: arena.bytes: '99999999TiB' is too large" },
+		{ "[arena]\nbytes = x\nbytes\n",
+		  "c:2: arena.bytes: 'x' is not a size: digits and B, KiB, MiB, GiB or TiB" },
+		{ "[arena]\nbytes = 16EiB\n",
+		  "c:2: arena.bytes: '16EiB' is not a size: digits and B, KiB, MiB, GiB or TiB" },
+		{ "[arena]\nbytes = 99999999999999999999\n",
+		  "c:2: arena.bytes: '99999999999999999999' is too large" },
+		{ "[arena]\nbytes = 99999999TiB\n",
+		  "c:2: arena.bytes: '99999999TiB' is too large" },
 		{ "[arena]\nbytes = -1\n", "c:2: arena.bytes: '-1' is negative" },
-		{ "[arena]\nbytes =\n", "c:2: arena.bytes: '' is not a size: digits and B, KiB, MiB, GiB or TiB" },
-		{ "[arena]\nbytes = 1 GiB\n", "c:2: arena.bytes: '1 GiB' is not a size: digits and B, KiB, MiB, GiB or TiB" },
-		{ "[arena]\nbytes = 4MiB\n", "c:2: arena.bytes: '4MiB' is below the least, which is 8.0 MiB" },
-		{ "[arena]\nbytes = 2TiB\n", "c:2: arena.bytes: '2TiB' is above the most, which is 1.0 TiB" },
-		{ "[arena]\nbytes = 9MiB\n", "c:2: arena.bytes: '9MiB' is not a multiple of 2.0 MiB" },
+		{ "[arena]\nbytes =\n",
+		  "c:2: arena.bytes: '' is not a size: digits and B, KiB, MiB, GiB or TiB" },
+		{ "[arena]\nbytes = 1 GiB\n",
+		  "c:2: arena.bytes: '1 GiB' is not a size: digits and B, KiB, MiB, GiB or TiB" },
+		{ "[arena]\nbytes = 4MiB\n",
+		  "c:2: arena.bytes: '4MiB' is below the least, which is 8.0 MiB" },
+		{ "[arena]\nbytes = 2TiB\n",
+		  "c:2: arena.bytes: '2TiB' is above the most, which is 1.0 TiB" },
+		{ "[arena]\nbytes = 9MiB\n",
+		  "c:2: arena.bytes: '9MiB' is not a multiple of 2.0 MiB" },
 		{ "[arena]\nblocks = 4294967296\n",
 		  "c:2: arena.blocks: '4294967296' is above the most, which is 4294967295" },
 		{ "[arena]\nblocks = 1e3\n", "c:2: arena.blocks: '1e3' is not a whole number" },
-		{ "[arena]\nhuge_pages = maybe\n", "c:2: arena.huge_pages: 'maybe' is not one of no, yes, try" },
+		{ "[arena]\nhuge_pages = maybe\n",
+		  "c:2: arena.huge_pages: 'maybe' is not one of no, yes, try" },
 		{ "[arena]\nprefault = YES\n", "c:2: arena.prefault: 'YES' is not one of no, yes" },
-		{ "[socket]\nmode = 0888\n", "c:2: socket.mode: '0888' is not a mode: octal, at most 0777" },
-		{ "[socket]\nmode = 1777\n", "c:2: socket.mode: '1777' is not a mode: octal, at most 0777" },
+		{ "[socket]\nmode = 0888\n",
+		  "c:2: socket.mode: '0888' is not a mode: octal, at most 0777" },
+		{ "[socket]\nmode = 1777\n",
+		  "c:2: socket.mode: '1777' is not a mode: octal, at most 0777" },
 		{ "[socket]\nmode = 77777777777777777777777777\n",
-		  "c:2: socket.mode: '77777777777777777777777777' is not a mode: octal, at most 0777" },
+		  "c:2: socket.mode: '77777777777777777777777777' is not a mode: octal, at most "
+		  "0777" },
 		{ "[socket]\nmode =\n", "c:2: socket.mode: is empty" },
 		{ "[socket]\npath =\n", "c:2: socket.path: is empty" },
-		{ "[socket]\nowner = no-such-user\n", "c:2: socket.owner: 'no-such-user' is not a user here" },
-		{ "[socket]\ngroup = no-such-group\n", "c:2: socket.group: 'no-such-group' is not a group here" },
+		{ "[socket]\nowner = no-such-user\n",
+		  "c:2: socket.owner: 'no-such-user' is not a user here" },
+		{ "[socket]\ngroup = no-such-group\n",
+		  "c:2: socket.group: 'no-such-group' is not a group here" },
 		{ "[socket]\nowner = 4294967295\n",
 		  "c:2: socket.owner: '4294967295' is too large for a user or group number" },
-		{ "[access]\nallow_uids = 1,,2\n", "c:2: access.allow_uids: '' is not a user here" },
-		{ "[access]\nallow_uids = 1,-2\n", "c:2: access.allow_uids: '-2' is not a user here" },
-		{ "[lease]\nttl_ms = 3 weeks\n", "c:2: lease.ttl_ms: '3 weeks' is not a time: digits and ms, s, min or h" },
-		{ "[lease]\nttl_ms = 0\n", "c:2: lease.ttl_ms: '0' is below the least, which is 1 ms" },
-		{ "[stop]\ndrain_ms = 2h\n", "c:2: stop.drain_ms: '2h' is above the most, which is 3600000 ms" },
-		{ "[log]\nlevel = loud\n", "c:2: log.level: 'loud' is not one of error, warning, info, debug" },
-		{ "[log]\nlevel = \x1b[31m\n", "c:2: log.level: '\\x1b[31m' has control characters or is not UTF-8" },
-		{ "[log]\nlev\x1b" "el = info\n", "c:2: log.lev\\x1bel: unknown key" },
+		{ "[access]\nallow_uids = 1,,2\n",
+		  "c:2: access.allow_uids: '' is not a user here" },
+		{ "[access]\nallow_uids = 1,-2\n",
+		  "c:2: access.allow_uids: '-2' is not a user here" },
+		{ "[lease]\nttl_ms = 3 weeks\n",
+		  "c:2: lease.ttl_ms: '3 weeks' is not a time: digits and ms, s, min or h" },
+		{ "[lease]\nttl_ms = 0\n",
+		  "c:2: lease.ttl_ms: '0' is below the least, which is 1 ms" },
+		{ "[stop]\ndrain_ms = 2h\n",
+		  "c:2: stop.drain_ms: '2h' is above the most, which is 3600000 ms" },
+		{ "[log]\nlevel = loud\n",
+		  "c:2: log.level: 'loud' is not one of error, warning, info, debug" },
+		{ "[log]\nlevel = \x1b[31m\n",
+		  "c:2: log.level: '\\x1b[31m' has control characters or is not UTF-8" },
+		{ "[log]\nlev\x1b"
+		  "el = info\n",
+		  "c:2: log.lev\\x1bel: unknown key" },
 	};
 
 	for (size_t i = 0; i < COUNT(cases); i++)
@@ -184,19 +223,22 @@ static void test_lengths(void **state)
 
 	/* What fits the address of a socket, and one more. */
 	(void)snprintf(text, sizeof(text), "[socket]\npath = /%0106d\n", 0);
-	config_free(load(write_file("c", text)));
-	assert_int_equal(error.exit_status, 0);
+	config_free(load_good(write_file("c", text)));
 	(void)snprintf(text, sizeof(text), "[socket]\npath = /%0107d\n", 0);
 	assert_refused(write_file("c", text), HOST_EXIT_CONFIG,
 		       "c:2: socket.path: is 108 bytes long; the path of a socket has at most 107");
 	/* A line that inih would cut, in a value and in a comment. */
 	(void)snprintf(text, sizeof(text), "[arena]\n#%0196d\nbytes = 1GiB%0190d\n", 0, 0);
-	assert_refused(write_file("c", text), HOST_EXIT_CONFIG, "c:3: the line is longer than 198 bytes");
+	assert_refused(write_file("c", text), HOST_EXIT_CONFIG,
+		       "c:3: the line is longer than 198 bytes");
 	(void)snprintf(text, sizeof(text), "[arena]\n#%0198d\n", 0);
-	assert_refused(write_file("c", text), HOST_EXIT_CONFIG, "c:2: the line is longer than 198 bytes");
-	assert_refused(write_bytes("c", "[arena]\n#\0\nbytes = x\n", 21), HOST_EXIT_CONFIG, "c:2: the line has a NUL byte");
+	assert_refused(write_file("c", text), HOST_EXIT_CONFIG,
+		       "c:2: the line is longer than 198 bytes");
+	assert_refused(write_bytes("c", "[arena]\n#\0\nbytes = x\n", 21), HOST_EXIT_CONFIG,
+		       "c:2: the line has a NUL byte");
 	memset(text, '\n', sizeof(text));
-	assert_refused(write_bytes("c", text, (64 << 10) + 1), HOST_EXIT_CONFIG, "c: larger than 65536 bytes");
+	assert_refused(write_bytes("c", text, (64 << 10) + 1), HOST_EXIT_CONFIG,
+		       "c: larger than 65536 bytes");
 }
 
 static void test_pair(void **state)
@@ -204,7 +246,8 @@ static void test_pair(void **state)
 	char expected[512];
 
 	assert_null(load(write_file("c", "[lease]\nttl_ms_max = 10s\nttl_ms = 11s\n")));
-	(void)snprintf(expected, sizeof(expected), "%s:3: lease.ttl_ms: 11s is above lease.ttl_ms_max = 10s (%s:2)",
+	(void)snprintf(expected, sizeof(expected),
+		       "%s:3: lease.ttl_ms: 11s is above lease.ttl_ms_max = 10s (%s:2)",
 		       path_of("c"), path_of("c"));
 	assert_string_equal(error.text, expected);
 }
@@ -231,7 +274,8 @@ static void test_foreign_file(void **state)
 	if (geteuid() != 0)
 		harness_skip("only root can give a file away");
 	assert_int_equal(chown(path, NOBODY, (gid_t)-1), 0);
-	assert_refused(path, HOST_EXIT_CONFIG, "c: belongs to user 65534, neither root nor this process's user");
+	assert_refused(path, HOST_EXIT_CONFIG,
+		       "c: belongs to user 65534, neither root nor this process's user");
 }
 
 static void test_unreadable_file(void **state)
@@ -248,7 +292,8 @@ static void test_unreadable_file(void **state)
 
 static void test_drop_ins(void **state)
 {
-	const char *path = write_file("c", "[arena]\nbytes = 16MiB\nprefault = yes\n[log]\nlevel = error\n");
+	const char *path = write_file(
+		"c", "[arena]\nbytes = 16MiB\nprefault = yes\n[log]\nlevel = error\n");
 	_cleanup_(config_freep) struct config *config = NULL;
 	int bytes = setting_find("arena", "bytes");
 
@@ -257,20 +302,21 @@ static void test_drop_ins(void **state)
 	(void)write_file("c.d/10-a.conf", "[arena]\nbytes = 64MiB\n[log]\nlevel = warning\n");
 	(void)write_file("c.d/30-c.conf.bak", "nonsense\n");
 	(void)write_file("c.d/.hidden.conf", "nonsense\n");
-	config = load(path);
-	if (!config)
-		fail_msg("%s", error.text);
+	config = load_good(path);
 	assert_int_equal(config->fields.arena_bytes, 32 * MIB);
 	assert_int_equal(config->fields.arena_prefault, 1);
 	assert_int_equal(config->fields.log_level, LOG_LEVEL_WARNING);
 	assert_non_null(strstr(config->values[bytes].origin, "c.d/20-b.conf:2"));
 	(void)write_file("c.d/40-d.conf", "[arena]\nbytes = 3\n");
-	assert_refused(path, HOST_EXIT_CONFIG, "c.d/40-d.conf:2: arena.bytes: '3' is below the least, which is 8.0 MiB");
+	assert_refused(path, HOST_EXIT_CONFIG,
+		       "c.d/40-d.conf:2: arena.bytes: '3' is below the least, which is 8.0 MiB");
 }
 
 static void test_order_of_sources(void **state)
 {
-	struct config_sources sources = { .path = write_file("c", "[arena]\nbytes = 16MiB\n[log]\nlevel = error\n") };
+	struct config_sources sources = {
+		.path = write_file("c", "[arena]\nbytes = 16MiB\n[log]\nlevel = error\n")
+	};
 	_cleanup_(config_freep) struct config *config = NULL;
 	_cleanup_free_ char *printed = NULL;
 	int bytes = setting_find("arena", "bytes");
@@ -288,7 +334,8 @@ static void test_order_of_sources(void **state)
 	config_print(config, stream);
 	assert_int_equal(fclose(stream), 0);
 	assert_non_null(strstr(printed, "arena.bytes = 64MiB   # argument --arena-bytes\n"));
-	assert_non_null(strstr(printed, "limits.sessions_per_uid = 7   # environment KVPAGED_LIMITS_SESSIONS_PER_UID\n"));
+	assert_non_null(strstr(printed, "limits.sessions_per_uid = 7   # environment "
+					"KVPAGED_LIMITS_SESSIONS_PER_UID\n"));
 	assert_non_null(strstr(printed, "/c:4\n"));
 	assert_non_null(strstr(printed, "stop.drain_ms = 5s   # default\n"));
 }
@@ -297,7 +344,8 @@ static void test_bad_environment(void **state)
 {
 	assert_int_equal(setenv("KVPAGED_ARENA_BYTES", "lots", 1), 0);
 	assert_null(load(write_file("c", "")));
-	assert_string_equal(error.text, "KVPAGED_ARENA_BYTES: 'lots' is not a size: digits and B, KiB, MiB, GiB or TiB");
+	assert_string_equal(error.text, "KVPAGED_ARENA_BYTES: 'lots' is not a size: digits and B, "
+					"KiB, MiB, GiB or TiB");
 	assert_int_equal(error.exit_status, HOST_EXIT_CONFIG);
 }
 
@@ -314,12 +362,12 @@ static void test_bad_argument(void **state)
 
 static void test_reload_takes_the_level_only(void **state)
 {
-	_cleanup_(config_freep) struct config *config = load(write_file("c", "[log]\nlevel = error\n"));
-	struct config *fresh = load(write_file("c", "[stop]\ndrain_ms = 1s\n[log]\nlevel = debug\n"));
+	_cleanup_(config_freep) struct config *config = load_good(
+		write_file("c", "[log]\nlevel = error\n"));
+	struct config *fresh = load_good(
+		write_file("c", "[stop]\ndrain_ms = 1s\n[log]\nlevel = debug\n"));
 	size_t drain = (size_t)setting_find("stop", "drain_ms");
 
-	assert_non_null(config);
-	assert_non_null(fresh);
 	assert_true(config_differs(config, fresh, drain));
 	assert_true(config_differs(config, fresh, config_log_level_index()));
 	assert_false(config_differs(config, fresh, 0));
@@ -332,7 +380,8 @@ static void test_reload_takes_the_level_only(void **state)
 
 static void test_options(void **state)
 {
-	const char *argv[] = { "kvpaged", "--config", "f", "--socket=a", "--socket-path", "b", "--print-config", NULL };
+	const char *argv[] = { "kvpaged", "--config",       "f", "--socket=a", "--socket-path",
+			       "b",       "--print-config", NULL };
 	struct options options;
 
 	assert_int_equal(options_parse((int)COUNT(argv) - 1, (char **)argv, &options, &error), 0);
@@ -349,10 +398,13 @@ static void test_bad_options(void **state)
 		const char *expected;
 	} cases[] = {
 		{ { "kvpaged", "--wrong" }, "--wrong: unknown option (--help lists the options)" },
-		{ { "kvpaged", "--check-config", "-hx" }, "-x: unknown option (--help lists the options)" },
-		{ { "kvpaged", "--help=1" }, "--help=1: takes no value (--help lists the options)" },
+		{ { "kvpaged", "--check-config", "-hx" },
+		  "-x: unknown option (--help lists the options)" },
+		{ { "kvpaged", "--help=1" },
+		  "--help=1: takes no value (--help lists the options)" },
 		{ { "kvpaged", "--config" }, "--config: needs a value (--help lists the options)" },
-		{ { "kvpaged", "--check-config", "x\n" }, "x\\x0a: not an option (--help lists the options)" },
+		{ { "kvpaged", "--check-config", "x\n" },
+		  "x\\x0a: not an option (--help lists the options)" },
 	};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {

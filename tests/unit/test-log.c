@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Log lines: their form, that no text breaks out of its line, and the limit on lines that clients cause. */
+/*
+ * Log lines: their form, that no text breaks out of its line, and the limit on lines that clients
+ * cause.
+ */
 #include "tests/lib/harness.h"
 
 #include "base/units.h"
@@ -89,7 +92,8 @@ static void test_client_lines(void **state)
 		log_client(&log, now_ns + (uint64_t)i, "fault");
 	assert_int_equal(count_lines(written(ends[0])), LOG_CLIENT_LINES_MAX);
 	log_client(&log, now_ns + NS_PER_S, "fault");
-	assert_string_equal(written(ends[0]), "<4>990 more lines about clients were left out\n<4>fault\n");
+	assert_string_equal(written(ends[0]),
+			    "<4>990 more lines about clients were left out\n<4>fault\n");
 	log_left_out(&log);
 	assert_string_equal(written(ends[0]), "");
 	close_log(ends);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The queue of replies: order, bounds, descriptors that stay with their frame; and the event that wakes a peer. */
+/*
+ * The queue of replies: order, bounds, descriptors that stay with their frame; and the event that
+ * wakes a peer.
+ */
 #include "tests/lib/harness.h"
 
 #include "base/cleanup.h"
@@ -27,7 +30,8 @@ static void rig_open(struct rig *rig, size_t bytes_max)
 {
 	outq_init(&rig->outq, bytes_max);
 	frame_reader_init(&rig->reader, KVP_FRAME_BYTES_MAX);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, rig->ends), 0);
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, rig->ends), 0);
 }
 
 static void rig_close(struct rig *rig)
@@ -39,7 +43,8 @@ static void rig_close(struct rig *rig)
 }
 
 /* The next frame, with as many descriptors as came with the bytes read for it; NULL: none yet. */
-static const uint8_t *next_frame(struct rig *rig, size_t *ret_n, int fds[KVP_FDS_MAX], size_t *ret_n_fds)
+static const uint8_t *next_frame(struct rig *rig, size_t *ret_n, int fds[KVP_FDS_MAX],
+				 size_t *ret_n_fds)
 {
 	const uint8_t *body;
 
@@ -47,7 +52,8 @@ static const uint8_t *next_frame(struct rig *rig, size_t *ret_n, int fds[KVP_FDS
 	while (frame_reader_next(&rig->reader, &body, ret_n) == 0) {
 		size_t room, n_fds = 0;
 		uint8_t *space = frame_reader_space(&rig->reader, &room);
-		ssize_t got = fdpass_recv(rig->ends[1], space, room, MSG_DONTWAIT, fds, KVP_FDS_MAX, &n_fds);
+		ssize_t got = fdpass_recv(rig->ends[1], space, room, MSG_DONTWAIT, fds, KVP_FDS_MAX,
+					  &n_fds);
 
 		if (got <= 0)
 			return NULL;
@@ -133,9 +139,13 @@ static void test_descriptors_stay_with_their_frame(void **state)
 	{
 		uint8_t first[14], second[9];
 
-		assert_int_equal(fdpass_recv(rig.ends[1], first, sizeof(first), 0, fds, KVP_FDS_MAX, &n_fds), sizeof(first));
+		assert_int_equal(
+			fdpass_recv(rig.ends[1], first, sizeof(first), 0, fds, KVP_FDS_MAX, &n_fds),
+			sizeof(first));
 		assert_int_equal(n_fds, 0);
-		assert_int_equal(fdpass_recv(rig.ends[1], second, sizeof(second), 0, fds, KVP_FDS_MAX, &n_fds), sizeof(second));
+		assert_int_equal(fdpass_recv(rig.ends[1], second, sizeof(second), 0, fds,
+					     KVP_FDS_MAX, &n_fds),
+				 sizeof(second));
 		assert_int_equal(n_fds, 2);
 		assert_memory_equal(second + 4, "hello", 5);
 	}

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared memory: what is sealed, who can reach it, and that the read-only descriptor stays one in hostile hands. */
+/*
+ * Shared memory: what is sealed, who can reach it, and that the read-only descriptor stays one in
+ * hostile hands.
+ */
 #include "tests/lib/harness.h"
 
 #include "base/cleanup.h"
@@ -140,7 +143,8 @@ static void test_huge_pages(void **state)
 
 	if (memory_huge_pages_free() < ARENA_BYTES / (2 * MIB))
 		harness_skip("this system has too few huge pages free");
-	arena = make_arena((struct segment_arena_options){ .huge = SEGMENT_HUGE_YES, .prefault = true });
+	arena = make_arena(
+		(struct segment_arena_options){ .huge = SEGMENT_HUGE_YES, .prefault = true });
 	assert_true(arena.huge);
 	assert_fixed(arena.fd, ARENA_BYTES, 0);
 	segment_close(&arena);
@@ -175,7 +179,8 @@ static void test_too_large(void **state)
 	log_init(&quiet, STDERR_FILENO, LOG_LEVEL_ERROR);
 	assert_true(segment_create_arena(&options, &quiet, &arena, &error) < 0);
 	assert_int_equal(error.exit_status, HOST_EXIT_FAILURE);
-	assert_non_null(strstr(error.text, "cannot create the arena of 4611686018427387904 bytes: "));
+	assert_non_null(
+		strstr(error.text, "cannot create the arena of 4611686018427387904 bytes: "));
 }
 
 static void test_staging(void **state)
@@ -196,7 +201,7 @@ static void test_staging(void **state)
 	segment_close(&staging);
 }
 
-/* --- what a client of another user can try with the descriptor that it is given ---------------------------- */
+/* --- what a client of another user can try with the descriptor that it is given ------ */
 
 static bool fails_with(long r, int expected)
 {
@@ -208,30 +213,36 @@ static bool reopening_fails(int fd)
 	char path[32];
 
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return fails_with(open(path, O_RDWR | O_CLOEXEC), EACCES) && fails_with(open(path, O_WRONLY | O_CLOEXEC), EACCES);
+	return fails_with(open(path, O_RDWR | O_CLOEXEC), EACCES) &&
+	       fails_with(open(path, O_WRONLY | O_CLOEXEC), EACCES);
 }
 
 static bool mapping_for_writing_fails(int fd)
 {
 	void *view;
 
-	if (!fails_with((long)(intptr_t)mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), EACCES))
+	if (!fails_with((long)(intptr_t)mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+					     fd, 0),
+			EACCES))
 		return false;
 	view = mmap(NULL, ARENA_BYTES, PROT_READ, MAP_SHARED, fd, 0);
-	return view != MAP_FAILED && fails_with(mprotect(view, ARENA_BYTES, PROT_READ | PROT_WRITE), EACCES) &&
+	return view != MAP_FAILED &&
+	       fails_with(mprotect(view, ARENA_BYTES, PROT_READ | PROT_WRITE), EACCES) &&
 	       fails_with(madvise(view, ARENA_BYTES, MADV_REMOVE), EACCES);
 }
 
 static bool writing_fails(int fd)
 {
 	return fails_with(write(fd, "x", 1), EBADF) && fails_with(pwrite(fd, "x", 1, 0), EBADF) &&
-	       fails_with(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, ARENA_BYTES), EBADF) &&
+	       fails_with(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, ARENA_BYTES),
+			  EBADF) &&
 	       ftruncate(fd, 0) == -1;
 }
 
 static bool changing_access_fails(int fd)
 {
-	return fails_with(fchmod(fd, 0666), EPERM) && fails_with(fchown(fd, NOBODY, (gid_t)-1), EPERM) &&
+	return fails_with(fchmod(fd, 0666), EPERM) &&
+	       fails_with(fchown(fd, NOBODY, (gid_t)-1), EPERM) &&
 	       fails_with(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), EPERM);
 }
 
@@ -239,7 +250,8 @@ static bool changing_access_fails(int fd)
 static int attack(int fd)
 {
 	static bool (*const attempts[])(int) = {
-		reopening_fails, mapping_for_writing_fails, writing_fails, changing_access_fails, reopening_fails,
+		reopening_fails,       mapping_for_writing_fails, writing_fails,
+		changing_access_fails, reopening_fails,
 	};
 
 	if (setgroups(0, NULL) < 0 || setgid(NOBODY) < 0 || setuid(NOBODY) < 0)
