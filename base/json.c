@@ -65,19 +65,29 @@ void json_array_end(struct json *json)
 	level_end(json, false);
 }
 
+/* Bytes of the character at p, 2 to 4 where it is one beyond ASCII, else 1. */
+static size_t character_length(const uint8_t *p, size_t n)
+{
+	for (size_t length = 2; p[0] >= 0x80 && length <= 4 && length <= n; length++)
+		if (text_is_clean(p, length))
+			return length;
+	return 1;
+}
+
 static void write_quoted(struct json *json, const void *bytes, size_t n)
 {
 	const uint8_t *p = bytes;
-	bool plain = text_is_clean(bytes, n);
+	size_t length;
 
 	(void)fputc('"', json->stream);
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i += length) {
+		length = character_length(p + i, n - i);
 		if (p[i] == '"' || p[i] == '\\')
 			(void)fprintf(json->stream, "\\%c", p[i]);
-		else if (p[i] < 0x20 || p[i] == 0x7f || (!plain && p[i] >= 0x80))
+		else if (length == 1 && (p[i] < 0x20 || p[i] >= 0x7f))
 			(void)fprintf(json->stream, "\\u%04x", p[i]);
 		else
-			(void)fputc(p[i], json->stream);
+			(void)fwrite(p + i, 1, length, json->stream);
 	}
 	(void)fputc('"', json->stream);
 }

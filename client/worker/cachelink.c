@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every call into libkvclient that returns a negative errno kills the link; positive outcomes are
+ * the block's business. Appends are submitted and their completions reaped at the next occasion.
+ */
+#include "client/worker/cachelink.h"
+
+#include "base/contract.h"
+#include "client/kvclient.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define SPACE_NAME_BYTES_MAX 128
+#define SPACE_MODEL_BYTES_MAX 64
+#define REPLY_TIMEOUT_MS 5000
+#define REAP_BATCH 16
+#define STAGING_BYTES_MIN (UINT64_C(8) << 20)
+
+struct cachelink {
+	kvc_client *client;
+	kvc_space *space;
+	char name[SPACE_NAME_BYTES_MAX + 1];
+	void (*notice)(void *context, const char *text);
+	void *notice_context;
+	bool alive;
+	bool chain_broken; /* a block of this sequence is not there, so none behind it can be */
+	uint64_t sequence; /* tags submissions, so that a late refusal breaks the right chain */
+	uint64_t n_pending;
+	struct cachelink_counts counts;
+};
+
+struct cache_key cache_key_next(const struct cache_key *parent, const uint32_t *tokens, uint32_t n)
+{
+	struct {
+		struct cache_key parent; /* zero: none */
+		uint32_t tokens[CODEC_TOKENS_MAX];
+	} hashed = { 0 };
+	XXH128_canonical_t hash;
+	struct cache_key key;
+
+	kvp_assert(n <= CODEC_TOKENS_MAX);
+	if (parent)
+		hashed.parent = *parent;
+	memcpy(hashed.tokens, tokens, n * sizeof(tokens[0]));
+	XXH128_canonicalFromHash(&hash,
+				 XXH3_128bits(&hashed, sizeof(hashed.parent) + n * sizeof(tokens[0])));
+	memcpy(key.bytes, hash.digest, sizeof(key.bytes));
+	return key;
+}
+
+/* --- Opening ---------------------------------------------------------------------------------- */
+
+/* Lower case; what is not a letter, a digit or a dot becomes one '-'. */
+static void sanitise(const char *name, char *out, size_t size)
+{
+	size_t n = 0;
+
+	for (; *name && n + 1 < size; name++) {
+		unsigned char c = (unsigned char)*name;
+
+		if (c < 0x80 && (isalnum(c) || c == '.'))
+			out[n++] = (char)tolower(c);
+		else if (n > 0 && out[n - 1] != '-')
+			out[n++] = '-';
+	}
+	while (n > 0 && out[n - 1] == '-')
+		n--;
+	out[n] = '\0';
+}
+
+static void name_space(struct cachelink *link, const struct model *model, const struct kvstore *shape)
+{
+	char name[SPACE_MODEL_BYTES_MAX];
+
+	sanitise(model->name, name, sizeof(name));
+	(void)snprintf(link->name, sizeof(link->name), "%s-%016" PRIx64 "-%s-%s-b%" PRIu32,
+		       name[0] ? name : "model", model->identity, codec_name(shape->codec_k),
+		       codec_name(shape->codec_v), shape->block_tokens);
+}
+
+static int connect_client(struct cachelink *link, const char *socket_path, const struct kvstore *shape,
+			  struct fault *fault)
+{
+	uint64_t wanted = 2 * (uint64_t)kvstore_block_bytes(shape);
+	struct kvc_options options = {
+		.struct_bytes = sizeof(options),
+		.socket_path = socket_path,
+		.client_name = "kvworker",
+		.staging_bytes = wanted > STAGING_BYTES_MIN ? wanted : STAGING_BYTES_MIN,
+		.timeout_ms = REPLY_TIMEOUT_MS,
+		.flags = KVC_NO_RECONNECT,
+	};
+	char text[256] = "";
+	int r = kvc_open(&options, &link->client, text, sizeof(text));
+
+	if (r == 0)
+		return 0;
+	return fault_set(fault, r < 0 ? r : -ECONNREFUSED, "cannot reach kvpaged: %s",
+			 text[0] ? text : kvc_strerror(r));
+}
+
+static int open_space(struct cachelink *link, const struct model *model, const struct kvstore *shape,
+		      struct fault *fault)
+{
+	char revision[17];
+	struct kvc_schema schema = {
+		.model = model->name[0] ? model->name : "model",
+		.revision = revision,
+		.dtype = KVC_F32,
+		.layers = shape->n_layers,
+		.kv_heads = shape->n_heads,
+		.head_dim_k = shape->head_dim,
+		.head_dim_v = shape->head_dim,
+		.block_tokens = shape->block_tokens,
+		.codec_k = (uint32_t)shape->codec_k,
+		.codec_v = (uint32_t)shape->codec_v,
+	};
+	int r;
+
+	(void)snprintf(revision, sizeof(revision), "%016" PRIx64, model->identity);
+	r = kvc_space_open(link->client, link->name, &schema, &link->space);
+	if (r == 0)
+		return 0;
+	return fault_set(fault, r < 0 ? r : -EINVAL, "cannot open the space %s: %s", link->name,
+			 kvc_error(link->client));
+}
+
+int cachelink_open(const struct cachelink_options *options, const struct model *model,
+		   const struct kvstore *shape, struct cachelink **ret_link, struct fault *fault)
+{
+	_cleanup_(cachelink_freep) struct cachelink *link = calloc(1, sizeof(*link));
+	int r;
+
+	if (!link)
+		return fault_set(fault, -ENOMEM, "no memory");
+	link->notice = options->notice;
+	link->notice_context = options->notice_context;
+	if (options->space_name && strlen(options->space_name) > SPACE_NAME_BYTES_MAX)
+		return fault_set(fault, -ENAMETOOLONG, "the space name has more than %d bytes",
+				 SPACE_NAME_BYTES_MAX);
+	if (options->space_name)
+		(void)snprintf(link->name, sizeof(link->name), "%s", options->space_name);
+	else
+		name_space(link, model, shape);
+	r = connect_client(link, options->socket_path, shape, fault);
+	if (r == 0)
+		r = open_space(link, model, shape, fault);
+	if (r < 0)
+		return r;
+	link->alive = true;
+	*ret_link = take_ptr(link);
+	return 0;
+}
+
+struct cachelink *cachelink_free(struct cachelink *link)
+{
+	if (!link)
+		return NULL;
+	cachelink_flush(link);
+	(void)kvc_space_close(link->space);
+	(void)kvc_close(link->client);
+	free(link);
+	return NULL;
+}
+
+const char *cachelink_space(const struct cachelink *link)
+{
+	return link->name;
+}
+
+bool cachelink_alive(const struct cachelink *link)
+{
+	return link->alive;
+}
+
+void cachelink_begin(struct cachelink *link)
+{
+	link->sequence++;
+	link->chain_broken = false;
+}
+
+/* The daemon is gone, or not to be trusted with more. What was not answered counts as refused. */
+static void lose(struct cachelink *link, int r)
+{
+	char text[FAULT_TEXT_MAX];
+	const char *reason = kvc_error(link->client);
+
+	if (!link->alive)
+		return;
+	link->alive = false;
+	link->counts.blocks_refused += link->n_pending;
+	link->n_pending = 0;
+	(void)snprintf(text, sizeof(text), "the cache is lost: %s", reason[0] ? reason : kvc_strerror(r));
+	if (link->notice)
+		link->notice(link->notice_context, text);
+}
+
+/* --- Fetching --------------------------------------------------------------------------------- */
+
+static struct kvc_tensor block_tensor(const struct kvstore *store, float *values, uint32_t index)
+{
+	return (struct kvc_tensor){
+		.data = values + kvstore_offset(store, 0, 0, index * store->block_tokens),
+		.dtype = KVC_F32,
+		.stride_layer = (int64_t)kvstore_offset(store, 1, 0, 0),
+		.stride_head = (int64_t)kvstore_offset(store, 0, 1, 0),
+		.stride_token = (int64_t)store->head_dim,
+	};
+}
+
+/* How many of the keys are there; 0 when the daemon is lost. */
+static size_t match(struct cachelink *link, const struct cache_key *keys, uint32_t n)
+{
+	_cleanup_free_ struct kvc_key *wanted = calloc(n, sizeof(*wanted));
+	size_t matched = 0;
+	int r;
+
+	if (!wanted)
+		return 0;
+	for (uint32_t i = 0; i < n; i++)
+		wanted[i] = (struct kvc_key){ keys[i].bytes, sizeof(keys[i].bytes) };
+	r = kvc_match(link->space, wanted, n, NULL, &matched);
+	if (r < 0)
+		lose(link, r);
+	return r == 0 ? matched : 0;
+}
+
+/* The number of leading fetches that gave a whole block. */
+static uint32_t leading_whole(const struct kvc_fetch *fetches, size_t n, const struct kvstore *store)
+{
+	uint32_t whole = 0;
+
+	while (whole < n && fetches[whole].status == KVC_OK &&
+	       fetches[whole].tokens == store->block_tokens)
+		whole++;
+	return whole;
+}
+
+uint32_t cachelink_fetch(struct cachelink *link, const struct cache_key *keys, uint32_t n,
+			 struct kvstore *store)
+{
+	_cleanup_free_ struct kvc_fetch *fetches = NULL;
+	size_t matched;
+	int r;
+
+	kvp_assert(store->n_tokens == 0 && (uint64_t)n * store->block_tokens <= store->capacity);
+	if (!link->alive || n == 0)
+		return 0;
+	matched = match(link, keys, n);
+	if (matched == 0)
+		return 0;
+	kvp_assert(matched <= n);
+	fetches = calloc(matched, sizeof(*fetches));
+	if (!fetches)
+		return 0;
+	for (uint32_t i = 0; i < matched; i++) {
+		fetches[i].key = (struct kvc_key){ keys[i].bytes, sizeof(keys[i].bytes) };
+		fetches[i].k = block_tensor(store, store->k, i);
+		fetches[i].v = block_tensor(store, store->v, i);
+	}
+	r = kvc_fetch(link->space, fetches, matched);
+	if (r < 0) {
+		lose(link, r);
+		return 0;
+	}
+	return leading_whole(fetches, matched, store);
+}
+
+/* --- Storing ---------------------------------------------------------------------------------- */
+
+static void refuse(struct cachelink *link, uint64_t sequence)
+{
+	link->counts.blocks_refused++;
+	if (sequence == link->sequence)
+		link->chain_broken = true;
+}
+
+static void count_completion(struct cachelink *link, const struct kvc_completion *completion)
+{
+	link->n_pending--;
+	if (completion->status == KVC_OK)
+		link->counts.blocks_stored++;
+	else if (completion->status == KVC_PRESENT)
+		link->counts.blocks_present++;
+	else
+		refuse(link, completion->user_data);
+	if (completion->status < 0)
+		lose(link, completion->status);
+}
+
+/* Takes in what is answered, waiting up to wait_ms for the first. Returns whether any came. */
+static bool reap(struct cachelink *link, uint32_t wait_ms)
+{
+	struct kvc_completion completions[REAP_BATCH];
+	size_t n = 0;
+	int r = kvc_reap(link->client, completions, REAP_BATCH, wait_ms, &n);
+
+	if (r < 0) {
+		lose(link, r);
+		return false;
+	}
+	for (size_t i = 0; i < n && link->n_pending > 0; i++)
+		count_completion(link, &completions[i]);
+	return n > 0;
+}
+
+/* Submits, making room in the staging memory where needed. */
+static int submit(struct cachelink *link, struct kvc_append *append)
+{
+	int r;
+
+	do {
+		r = kvc_submit(link->space, append, link->sequence);
+	} while (r == -EAGAIN && link->n_pending > 0 && reap(link, REPLY_TIMEOUT_MS));
+	return r;
+}
+
+void cachelink_store(struct cachelink *link, const struct cache_key *key,
+		     const struct cache_key *parent, uint32_t index, const struct kvstore *store)
+{
+	struct kvc_append append = {
+		.key = { key->bytes, sizeof(key->bytes) },
+		.parent = { parent ? parent->bytes : NULL, parent ? sizeof(parent->bytes) : 0 },
+		.tokens = store->block_tokens,
+		.k = block_tensor(store, store->k, index),
+		.v = block_tensor(store, store->v, index),
+	};
+	int r;
+
+	if (!link->alive || link->chain_broken)
+		return;
+	if (link->n_pending > 0)
+		(void)reap(link, 0);
+	if (!link->alive || link->chain_broken)
+		return;
+	r = submit(link, &append);
+	if (r == 0)
+		link->n_pending++;
+	else if (r > 0 || r == -EAGAIN)
+		refuse(link, link->sequence);
+	else
+		lose(link, r);
+}
+
+void cachelink_flush(struct cachelink *link)
+{
+	while (link->alive && link->n_pending > 0)
+		if (!reap(link, REPLY_TIMEOUT_MS))
+			return;
+}
+
+struct cachelink_counts cachelink_counts(const struct cachelink *link)
+{
+	return link->counts;
+}

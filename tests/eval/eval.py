@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What a codec of the KV cache does to a model's output, measured with kvworker.
+
+Prints a table, or JSON lines. Each codec is measured against the uncompressed cache (f32) of the same
+program, on greedy generations of 100 tokens for each prompt and on a text:
+
+tokens_equal   The uncompressed run's generation is the text. The share of its tokens that are also the
+               codec's choice behind the same tokens: every choice is compared once, in the same place.
+free.*         The codec's own generations, each left to itself: the share of positions with the same
+               token, the share of generations that are the same from end to end, and the earliest
+               position of a difference. One choice that falls the other way changes everything
+               behind it, also where both texts are as good.
+perplexity     exp of the mean negative log-likelihood, as kvworker --perplexity defines it.
+"""
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+
+PERPLEXITY_CONTEXT = 1024
+
+
+def run_worker(args, *more):
+    """The JSON objects that kvworker prints. It talks on stderr only to warn."""
+    command = [args.kvworker, "--model", args.model, "--no-cache", "--json", "--quiet", *more]
+    if args.threads:
+        command += ["--threads", str(args.threads)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        sys.exit(f"eval.py: {' '.join(command)}: exit status {done.returncode}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def generate(args, codec, *more):
+    """One list of tokens a prompt."""
+    runs = run_worker(args, "--prompts", args.prompts, "--codec", codec, "--ignore-eos", "-n", str(args.tokens), *more)
+    for run in runs:
+        if run["tokens_prompt"] < run["block_tokens"]:
+            sys.exit(f"eval.py: a prompt has only {run['tokens_prompt']} tokens: no block of it is finished")
+        if run["tokens_generated"] != args.tokens:
+            sys.exit("eval.py: a generation ended early")
+    return [run["tokens"] for run in runs]
+
+
+def follow(args, codec, reference):
+    """What the codec's cache would say at each place of the reference generations."""
+    with tempfile.NamedTemporaryFile("w", suffix=".tokens") as file:
+        file.writelines(" ".join(map(str, tokens)) + "\n" for tokens in reference)
+        file.flush()
+        return generate(args, codec, "--follow", file.name)
+
+
+def compare(reference, tokens):
+    """The share of equal tokens, and where each generation first differs (None: nowhere)."""
+    equal = total = 0
+    first = []
+    for expected, got in zip(reference, tokens, strict=True):
+        same = [a == b for a, b in zip(expected, got, strict=True)]
+        equal += sum(same)
+        total += len(same)
+        first.append(None if all(same) else same.index(False))
+    return equal / total, first
+
+
+def measure_equal(args, report):
+    """Returns the share of equal tokens of each codec."""
+    reference = generate(args, "f32")
+    shares = {}
+    if compare(reference, follow(args, "f32", reference))[0] != 1:
+        sys.exit("eval.py: the uncompressed run does not follow itself: the comparison is worth nothing")
+    for codec in args.codecs:
+        shares[codec], _ = compare(reference, follow(args, codec, reference))
+        report(f"{codec}.tokens_equal", shares[codec], "ratio", 1.0)
+    for codec in args.codecs:
+        free, first = compare(reference, generate(args, codec))
+        diverged = [at for at in first if at is not None]
+        report(f"{codec}.free.tokens_equal", free, "ratio", 1.0)
+        report(f"{codec}.free.generations_equal", first.count(None) / len(first), "ratio", 1.0)
+        report(f"{codec}.free.first_divergence", min(diverged) if diverged else args.tokens, "tokens", args.tokens)
+    return shares
+
+
+def measure_perplexity(args, report):
+    reference = None
+    for codec in ["f32"] + args.codecs:
+        (run,) = run_worker(args, "--perplexity", args.text, "--context", str(PERPLEXITY_CONTEXT), "--codec", codec)
+        if reference is None:
+            reference = run["perplexity"]
+            report("perplexity_tokens", run["tokens_scored"], "tokens", run["tokens_scored"])
+        report(f"{codec}.perplexity", run["perplexity"], "perplexity", reference)
+
+
+class Report:
+    """Prints each result when it is there."""
+
+    def __init__(self, as_json, bench):
+        self.as_json = as_json
+        self.bench = bench
+        if not as_json:
+            print(f"{'name':<24} {'value':>12} {'reference':>12} {'ratio':>9}  unit")
+
+    def __call__(self, name, value, unit, reference):
+        ratio = value / reference
+        if self.as_json:
+            print(json.dumps({"bench": self.bench, "name": name, "value": value, "unit": unit,
+                              "reference": reference, "ratio": ratio}), flush=True)
+        else:
+            print(f"{name:<24} {value:>12.6g} {reference:>12.6g} {ratio:>9.5f}  {unit}", flush=True)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description="Measures what codecs of the KV cache do to a model's output.")
+    parser.add_argument("--kvworker", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--prompts", required=True)
+    parser.add_argument("--text", help="measure the perplexity of this file too")
+    parser.add_argument("--codecs", type=lambda text: text.split(","), required=True)
+    parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--q8-least", type=float, help="fail when a smaller share of tokens is equal at q8")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def main():
+    args = parse()
+    report = Report(args.json, f"eval-{args.model.rsplit('/', 1)[-1]}")
+    shares = measure_equal(args, report)
+    if args.text:
+        measure_perplexity(args, report)
+    if args.q8_least is not None and shares["q8"] < args.q8_least:
+        sys.exit(f"eval.py: only {shares['q8']:.2%} of the tokens are equal at q8, not {args.q8_least:.0%}")
+
+
+if __name__ == "__main__":
+    main()

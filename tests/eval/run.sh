@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Measures what the codecs do to a model's output: greedy tokens equal to the uncompressed cache, and
+# perplexity. eval.py says how each number is defined.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+kvworker=${KVWORKER_BIN:-$root/build/client/worker/kvworker}
+quick=no
+model=
+more=()
+
+usage() {
+	cat <<END
+Usage: tests/eval/run.sh [OPTION...]
+
+All 20 prompts of tests/data/prompts.txt and the text of tests/data/perplexity.txt with SmolLM2-135M-Instruct
+(client/worker/get-smollm2.sh downloads it): some minutes. Fails when fewer than 99 % of the tokens are equal at q8.
+
+  --quick           only tokens at q8, with the built-in model: seconds
+  --model MODEL     another model, as kvworker takes it
+  --kvworker PATH   the program [\$KVWORKER_BIN, or build/client/worker/kvworker]
+  --threads N       threads of kvworker
+  --json            one JSON object a line
+  -h, --help        print this help
+END
+}
+
+die() {
+	printf 'tests/eval/run.sh: %s\n' "$*" >&2
+	exit 1
+}
+
+while [ $# -gt 0 ]; do
+	case $1 in
+	--quick) quick=yes ;;
+	--json) more+=(--json) ;;
+	--model | --kvworker | --threads)
+		[ $# -ge 2 ] || die "$1 wants a value; see --help"
+		case $1 in
+		--model) model=$2 ;;
+		--kvworker) kvworker=$2 ;;
+		--threads) more+=(--threads "$2") ;;
+		esac
+		shift
+		;;
+	-h | --help)
+		usage
+		exit 0
+		;;
+	*) die "unknown option '$1'; see --help" ;;
+	esac
+	shift
+done
+
+[ -x "$kvworker" ] || die "no program $kvworker: build it, or name it with --kvworker"
+
+if [ $quick = yes ]; then
+	more+=(--codecs q8)
+	model=${model:-tiny}
+else
+	more+=(--codecs f16,q8,q6,q4 --text "$root/tests/data/perplexity.txt")
+	model=${model:-smollm2}
+fi
+exec python3 "$here/eval.py" --kvworker "$kvworker" --model "$model" --prompts "$root/tests/data/prompts.txt" \
+	--q8-least 0.99 "${more[@]}"
