@@ -85,7 +85,7 @@ static char *next_line(char *ret_line, int size, void *context)
 		return NULL;
 	n = getline(&source->buffer, &source->buffer_size, source->stream);
 	if (n < 0) {
-		if (ferror(source->stream))
+		if (!feof(source->stream)) /* an error, or no memory for the line, which sets no flag */
 			fail(source, "%s", strerror(errno));
 		return NULL;
 	}
