@@ -13,6 +13,9 @@
 
 #define CAPACITY_MIN 4096
 
+/* A larger buffer goes back when it is empty: one large frame must not cost its memory for the rest of the stream. */
+#define CAPACITY_KEPT (64u << 10)
+
 void frame_reader_init(struct frame_reader *reader, uint32_t body_bytes_max)
 {
 	*reader = (struct frame_reader){ .body_bytes_max = body_bytes_max };
@@ -44,10 +47,22 @@ static size_t capacity_wanted(const struct frame_reader *reader)
 	return length + FRAME_HEADER_BYTES;
 }
 
+static void buffer_drop(struct frame_reader *reader)
+{
+	free(reader->buffer);
+	reader->buffer = NULL;
+	reader->capacity = 0;
+	reader->start = 0;
+	reader->end = 0;
+}
+
 uint8_t *frame_reader_space(struct frame_reader *reader, size_t *ret_n)
 {
-	size_t wanted = capacity_wanted(reader);
+	size_t wanted;
 
+	if (reader->start == reader->end && reader->capacity > CAPACITY_KEPT)
+		buffer_drop(reader);
+	wanted = capacity_wanted(reader);
 	if (reader->start > 0) {
 		memmove(reader->buffer, reader->buffer + reader->start, reader->end - reader->start);
 		reader->end -= reader->start;

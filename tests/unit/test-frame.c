@@ -72,6 +72,28 @@ static void test_longest(void **state)
 	frame_reader_deinit(&reader);
 }
 
+/* One large frame does not cost its memory for the rest of the stream. */
+static void test_large_buffer_goes_back(void **state)
+{
+	const size_t large = 1u << 20;
+	_cleanup_free_ uint8_t *frame = calloc(1, FRAME_HEADER_BYTES + large);
+	struct frame_reader reader;
+	const uint8_t *body;
+	size_t n;
+
+	assert_non_null(frame);
+	frame_put_header(frame, (uint32_t)large);
+	frame_reader_init(&reader, (uint32_t)large);
+	feed(&reader, frame, FRAME_HEADER_BYTES + large);
+	assert_int_equal(frame_reader_next(&reader, &body, &n), 1);
+	assert_true(reader.capacity > large);
+	frame_put_header(frame, 1);
+	feed(&reader, frame, FRAME_HEADER_BYTES + 1);
+	assert_true(reader.capacity <= 4096);
+	assert_int_equal(frame_reader_next(&reader, &body, &n), 1);
+	frame_reader_deinit(&reader);
+}
+
 /* Frame i has 1 + i * 7 % 300 bytes of value i. */
 static size_t body_bytes(unsigned i)
 {
@@ -172,7 +194,7 @@ static void test_header_bytes(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_bad_lengths),     cmocka_unit_test(test_longest),
 	cmocka_unit_test(test_any_division),    cmocka_unit_test(test_end_at_any_byte),
-	cmocka_unit_test(test_header_bytes),
+	cmocka_unit_test(test_header_bytes),    cmocka_unit_test(test_large_buffer_goes_back),
 };
 
 int main(void)
