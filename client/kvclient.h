@@ -1,24 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libkvclient: append K/V of finished token blocks to kvpaged and read them back, in this process or any other on the node.
+ * libkvclient: append K/V of finished token blocks to kvpaged and read them back, in this process or any other on the
+ * node.
  *
  * Caveats first
  *  - This is a cache. A block may be gone at any time; every caller needs a way to go on without it.
  *  - K and V come back as the space's codec keeps them. Only f32, f16 and bf16 spaces are exact (to that type).
- *  - A client is bound to the process that opened it. After fork() the child must open its own; calls in the child on the
- *    parent's client return -ECHILD and change nothing, kvc_close() there only frees memory.
- *  - Bytes of a pinned block stay valid until kvc_unpin(), also when the daemon dies or the block is deleted meanwhile; whether
- *    they still are the block's is what kvc_block_check() and the results of kvc_fetch() tell.
+ *  - A client is bound to the process that opened it. After fork() the child must open its own; calls in the
+ *    child on the parent's client return -ECHILD and change nothing, kvc_close() there only frees memory.
+ *  - Bytes of a pinned block stay as they are until kvc_unpin() or the end of its lease, also when the daemon
+ *    dies or the block is deleted meanwhile; whether what was read is the block is what kvc_block_check() and
+ *    the results of kvc_fetch() tell.
  *
- * Results: 0 (KVC_OK); a negative errno when the call as a whole failed; a positive KVC_* when it has a documented outcome.
- * Out-parameters (ret_*) are written only on KVC_OK, unless said otherwise. kvc_error() tells the last failure in words.
+ * Results: 0 (KVC_OK); a negative errno when the call as a whole failed; a positive KVC_* when it has a documented
+ * outcome. NULL where something is needed: -EINVAL. Every call that asks the daemon may also return KVC_STOPPING,
+ * and for a space that cannot be used any more KVC_NO_SPACE_NAMED (dropped) or KVC_SCHEMA (see below).
+ * Out-parameters (ret_*) are written only on KVC_OK, unless said otherwise. kvc_error() tells the last failure in
+ * words.
  *
- * Threads: a client and everything made from it may be used from any thread; calls on one client are serialised. Threads that
- * should not wait for each other open a client each. Blocks that are pinned may be read by all threads without any call.
+ * A lost connection: the call that finds it lost looks for the daemon for up to timeout_ms, opens the client's spaces
+ * again and does its work once more from the beginning; the caller notices nothing but what a new daemon does not
+ * have. Blocks pinned before are KVC_STALE. If somebody else registered a space's name with another schema meanwhile,
+ * calls on that space return KVC_SCHEMA. If no daemon comes, the call returns -ENOTCONN; later calls look for it at
+ * most twice a second, without waiting, and return -ENOTCONN at once otherwise. A daemon that does not answer within
+ * timeout_ms costs the connection too: -ETIMEDOUT, and the next call looks for it.
  *
- * Tensors: element (layer l, head h, token t, channel c) is at data + (l * stride_layer + h * stride_head + t * stride_token + c)
- * elements; channels are contiguous, other strides are free (also negative). l and h count from the beginning of the range given
- * with the call, t from the beginning of the block.
+ * Threads: a client and everything made from it may be used from any thread; calls on one client are serialised.
+ * Threads that should not wait for each other open a client each. Blocks that are pinned may be read by all threads
+ * at once: kvc_block_*() and kvc_tile_decode() wait for nothing.
+ *
+ * Tensors: element (layer l, head h, token t, channel c) is at data + (l * stride_layer + h * stride_head +
+ * t * stride_token + c) elements; channels are contiguous, other strides are free (also negative). l and h count from
+ * the beginning of the range given with the call, t from the beginning of the block.
  */
 #ifndef KVCLIENT_H
 #define KVCLIENT_H
@@ -61,13 +74,16 @@ enum kvc_status {
 	KVC_PERMISSION = 18,      /* not allowed */
 	KVC_STOPPING = 19,        /* the daemon is stopping */
 	KVC_NONFINITE = 20,       /* a value is NaN or infinite; see struct kvc_fault */
-	KVC_VALUE_RANGE = 21,     /* a value is beyond the codec's range (65504 for f16 and q codecs); see struct kvc_fault */
+	KVC_VALUE_RANGE = 21,     /* a value is beyond the codec's range (65504 for f16 and q); see struct kvc_fault */
 	KVC_TOO_MANY = 22         /* too many spaces, blocks or requests */
 };
 
 enum kvc_dtype { KVC_F32 = 1, KVC_F16 = 2, KVC_BF16 = 3 };
 
-/* How a space keeps K or V. The numbers are the protocol's. Bits a value at 128 tokens: raw; K of qN: N + 0.25; V: N + 32 / head_dim. */
+/*
+ * How a space keeps K or V. The numbers are the protocol's. Bits a value at 128 tokens: raw; K of qN: N + 0.25;
+ * V: N + 32 / head_dim.
+ */
 enum kvc_codec {
 	KVC_CODEC_F32 = 1,
 	KVC_CODEC_F16 = 2,
@@ -81,7 +97,7 @@ typedef struct kvc_client kvc_client; /* one connection */
 typedef struct kvc_space kvc_space;   /* one opened space */
 typedef struct kvc_block kvc_block;   /* one pinned block */
 
-/* ---- Client ------------------------------------------------------------------------------------------------------- */
+/* ---- Client ---- */
 
 /* Zero every field that is not wanted; struct_bytes must be sizeof(struct kvc_options). */
 struct kvc_options {
@@ -89,24 +105,32 @@ struct kvc_options {
 	const char *socket_path;  /* NULL: $KVPAGED_SOCKET, else /run/kvpaged/kvpaged.sock */
 	const char *client_name;  /* NULL: the program's name; UTF-8, at most 128 bytes; shown to operators */
 	uint64_t staging_bytes;   /* memory to append through; 0: 8 MiB; the daemon may give less */
-	uint32_t timeout_ms;      /* for a reply, and for reconnecting; 0: 10,000 */
+	uint32_t timeout_ms;      /* without any answer, and for reconnecting; 0: 10,000 */
 	uint32_t flags;           /* KVC_READ_ONLY, KVC_NO_RECONNECT */
 };
 #define KVC_READ_ONLY 1u    /* no staging memory; appends return KVC_PERMISSION */
 #define KVC_NO_RECONNECT 2u /* a lost connection stays lost: calls return -ENOTCONN */
 
 /*
- * Connects. options may be NULL (all defaults). Results: KVC_OK and the client, to be closed with kvc_close(); negative errno
- * (-ENOENT, -ECONNREFUSED: no daemon there; -EACCES; -ETIMEDOUT; -ENAMETOOLONG; -EPROTO: it is not kvpaged, or its arena does
- * not have the seals and layout it must have; -EBADMSG: descriptors were refused, by a limit or a security module), KVC_VERSION,
- * KVC_QUOTA, KVC_INVALID. reterr may be NULL; otherwise it receives the failure in words (up to its size).
+ * Connects, without waiting for a daemon to come. options may be NULL (all defaults). Results: KVC_OK and the
+ * client, to be closed with kvc_close(); negative errno (-ENOENT, -ECONNREFUSED: no daemon there; -EACCES;
+ * -ETIMEDOUT; -ENAMETOOLONG; -ECONNRESET: it hung up; -EPROTO: it is not kvpaged, or its arena does not have
+ * the seals and layout it must have; -EBADMSG: descriptors were refused, by a limit or a security module),
+ * KVC_VERSION, KVC_QUOTA, KVC_INVALID. reterr may be NULL; otherwise it receives the failure in words (up to
+ * its size).
  */
 KVC_API int kvc_open(const struct kvc_options *options, kvc_client **ret_client, char *reterr, size_t reterr_size);
 
-/* Ends the connection and frees the client, its spaces and its pinned blocks. NULL is fine. Returns NULL. */
+/*
+ * Ends the connection and frees the client, its spaces and its pinned blocks. Appends that were submitted and
+ * not reaped may or may not be stored. NULL is fine. Returns NULL.
+ */
 KVC_API kvc_client *kvc_close(kvc_client *client);
 
-/* The last failure on this client in words, or "". Owned by the client, valid until the next call on it by any thread. */
+/*
+ * The last failure on this client in words, or "". Owned by the client, valid until the next call on it by any
+ * thread.
+ */
 KVC_API const char *kvc_error(kvc_client *client);
 
 /* The sentence for a result: a KVC_* or a negative errno. Static storage for KVC_*; thread-local for errno. */
@@ -127,7 +151,7 @@ struct kvc_info {
 };
 KVC_API int kvc_client_info(kvc_client *client, struct kvc_info *ret_info);
 
-/* ---- Spaces ------------------------------------------------------------------------------------------------------- */
+/* ---- Spaces ---- */
 
 /* What a space holds. Fixed when it is registered; everybody who opens it must agree. */
 struct kvc_schema {
@@ -145,10 +169,12 @@ struct kvc_schema {
 };
 
 /*
- * Opens the space of this name, registering it if it is new. schema NULL: only if it is there. Results: KVC_OK and the space,
- * freed by kvc_space_close() or with the client; KVC_SCHEMA; KVC_NO_SPACE_NAMED; KVC_INVALID; KVC_TOO_MANY; negative errno.
+ * Opens the space of this name (UTF-8, 1..128 bytes), registering it if it is new. schema NULL: only if it is there.
+ * Results: KVC_OK and the space, freed by kvc_space_close() or with the client; KVC_SCHEMA; KVC_NO_SPACE_NAMED;
+ * KVC_INVALID; KVC_TOO_MANY; negative errno.
  */
-KVC_API int kvc_space_open(kvc_client *client, const char *name, const struct kvc_schema *schema, kvc_space **ret_space);
+KVC_API int kvc_space_open(kvc_client *client, const char *name, const struct kvc_schema *schema,
+			   kvc_space **ret_space);
 
 /* NULL is fine. Blocks pinned in the space stay pinned. Returns NULL. */
 KVC_API kvc_space *kvc_space_close(kvc_space *space);
@@ -156,10 +182,13 @@ KVC_API kvc_space *kvc_space_close(kvc_space *space);
 /* The schema as registered, page_heads filled in. Its strings live as long as the space. */
 KVC_API const struct kvc_schema *kvc_space_schema(const kvc_space *space);
 
-/* Removes a space and all its blocks. KVC_BUSY while another session has it open; KVC_NO_SPACE_NAMED. */
+/*
+ * Removes a space and all its blocks; this client's handles of it can only be closed then. KVC_BUSY while another
+ * session has it open (a session has what it ever opened open until it ends); KVC_NO_SPACE_NAMED.
+ */
 KVC_API int kvc_space_drop(kvc_client *client, const char *name);
 
-/* ---- Append ------------------------------------------------------------------------------------------------------- */
+/* ---- Append ---- */
 
 struct kvc_key {
 	const void *bytes;
@@ -174,8 +203,10 @@ struct kvc_tensor {
 	int64_t stride_token;
 };
 
-/* Layers [layer_begin, + layer_count) of global heads [head_begin, + head_count); a count of 0: all from begin on. Heads of a
- * range must cover whole pages: begin and count are multiples of the space's page_heads (or reach the last head). */
+/*
+ * Layers [layer_begin, + layer_count) of global heads [head_begin, + head_count); a count of 0: all from
+ * begin on. Heads of a range must cover whole pages: begin and count are multiples of the space's page_heads.
+ */
 struct kvc_range {
 	uint32_t layer_begin;
 	uint32_t layer_count;
@@ -185,8 +216,8 @@ struct kvc_range {
 
 /* Where the value stands that made an append fail. */
 struct kvc_fault {
-	char tensor; /* 'K' or 'V' */
-	uint32_t layer;
+	char tensor;    /* 'K' or 'V' */
+	uint32_t layer; /* of the model, as head: not counted from the range's beginning */
 	uint32_t head;
 	uint32_t token;
 	uint32_t channel;
@@ -200,24 +231,29 @@ struct kvc_append {
 	struct kvc_range range; /* zeroed: everything */
 	struct kvc_tensor k;
 	struct kvc_tensor v;    /* ignored when the space has no V */
-	int status;             /* out: KVC_OK, KVC_PRESENT (every page was), KVC_NO_SPACE (at least one page), KVC_NO_PARENT,
-	                           KVC_CONFLICT, KVC_NONFINITE, KVC_VALUE_RANGE, KVC_QUOTA, KVC_CORRUPT, KVC_RANGE, KVC_INVALID */
+	int status;             /* out: KVC_OK, KVC_PRESENT (every page was), KVC_NO_SPACE (at least one page),
+	                           KVC_NO_PARENT, KVC_CONFLICT, KVC_NONFINITE, KVC_VALUE_RANGE, KVC_QUOTA,
+	                           KVC_CORRUPT, KVC_STALE (removed while it came in), KVC_RANGE, KVC_INVALID,
+	                           KVC_TOO_MANY, KVC_STOPPING */
 	struct kvc_fault fault; /* out: with KVC_NONFINITE and KVC_VALUE_RANGE */
 	uint32_t pages_stored;  /* out */
 	uint32_t pages_present; /* out */
 };
 
 /*
- * Encodes and stores blocks in order, so a block may name the one before it as parent. Returns when the daemon has answered
- * for all: KVC_OK, each block's outcome in its status; or negative errno, when statuses are unspecified (blocks may have
- * been stored). Blocks with non-finite values are not stored, others are.
+ * Encodes and stores blocks in order, so a block may name the one before it as parent. Pages that are present are
+ * neither encoded nor sent. Returns when the daemon has answered for all: KVC_OK, each block's outcome in its status;
+ * KVC_PERMISSION (a read-only client); or negative errno, when statuses are unspecified (blocks may have been stored).
+ * Blocks with values that cannot be stored are not stored, others are.
  */
 KVC_API int kvc_append(kvc_space *space, struct kvc_append *blocks, size_t n);
 
 /*
- * The same without waiting: encodes (the tensors are free again on return), sends, and returns. Each submitted block later
- * yields one completion. Results: KVC_OK; -EAGAIN (staging memory is full: reap completions first; nothing was
- * submitted); KVC_NONFINITE or KVC_VALUE_RANGE (in block->fault; nothing was submitted); KVC_INVALID, KVC_RANGE; negative errno.
+ * The same without waiting: encodes (the tensors are free again on return), sends, and returns. Each submitted block
+ * later yields one completion. A block larger than the staging memory goes in parts, and the call waits for all but
+ * the last of them. Results: KVC_OK; -EAGAIN (staging memory is full: reap completions first; nothing was submitted);
+ * KVC_NONFINITE or KVC_VALUE_RANGE (in block->fault; nothing was submitted); KVC_INVALID, KVC_RANGE, KVC_PERMISSION,
+ * KVC_QUOTA (the staging memory is smaller than a page); negative errno. block->status is not written.
  */
 KVC_API int kvc_submit(kvc_space *space, struct kvc_append *block, uint64_t user_data);
 
@@ -229,46 +265,53 @@ struct kvc_completion {
 };
 
 /*
- * An eventfd that becomes readable when completions may be ready; owned by the client, the same for its life, also over
- * reconnects. Poll it, then call kvc_reap(), which resets it. Never read or write it.
+ * A descriptor that becomes readable when completions may be ready or the connection was lost; owned by the client, the
+ * same for its life, also over reconnects (it is an epoll instance over what changes: the session's event and socket).
+ * Poll it, level-triggered, alone or in any event loop; when it is readable call kvc_reap(), which resets it. Never
+ * read or write it. -ECHILD in another process.
  */
 KVC_API int kvc_completion_fd(kvc_client *client);
 
 /*
- * Collects up to n completions. wait_ms 0: only what is there; otherwise waits up to that long for the first one. Results:
- * KVC_OK and their number (which may be 0), or negative errno.
+ * Collects up to n completions. wait_ms 0: only what is there; otherwise waits up to that long for the first one, while
+ * other threads' calls go on. Results: KVC_OK and their number (which may be 0), or negative errno.
  */
 KVC_API int kvc_reap(kvc_client *client, struct kvc_completion *completions, size_t n, uint32_t wait_ms, size_t *ret_n);
 
-/* ---- Look up and read --------------------------------------------------------------------------------------------- */
+/* ---- Look up and read ---- */
 
 /*
  * How many of the keys, from the first on, are resident with every page in range (NULL: all pages). They are touched.
- * Results: KVC_OK and the number; negative errno.
+ * Results: KVC_OK and the number; KVC_INVALID (a malformed key); KVC_RANGE; negative errno.
  */
-KVC_API int kvc_match(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range, size_t *ret_matched);
+KVC_API int kvc_match(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
+		      size_t *ret_matched);
 
 struct kvc_fetch {
 	struct kvc_key key;
 	struct kvc_range range;
 	struct kvc_tensor k;   /* destination; data NULL: K is not wanted */
 	struct kvc_tensor v;
-	int status;            /* out: KVC_OK; KVC_MISS, KVC_PARTIAL, KVC_STALE (died while being read; contents unspecified), KVC_QUOTA,
-	                          KVC_RANGE, KVC_INVALID */
+	int status;            /* out: KVC_OK; KVC_MISS, KVC_PARTIAL, KVC_STALE (died while being read; contents
+	                          unspecified), KVC_QUOTA, KVC_TOO_MANY, KVC_RANGE, KVC_INVALID */
 	uint32_t tokens;       /* out: tokens written, with KVC_OK */
 };
 
-/* Decodes blocks into the caller's tensors. KVC_OK, each block's outcome in its status; or negative errno. */
+/*
+ * Decodes blocks into the caller's tensors, which must have room for as many tokens as the block may have. KVC_OK, each
+ * block's outcome in its status; or negative errno.
+ */
 KVC_API int kvc_fetch(kvc_space *space, struct kvc_fetch *blocks, size_t n);
 
 /*
- * Pins blocks for reading in place: their pages stay mapped and unchanged until kvc_unpin(). For each key, ret_blocks[i]
- * receives a handle, or NULL with the reason in ret_statuses[i] (KVC_MISS, KVC_PARTIAL, KVC_QUOTA, ...). ttl_ms bounds the
- * daemon's side of the pin (0: its default): after that the block may be reused and kvc_block_check() says KVC_STALE.
- * KVC_OK or negative errno.
+ * Pins blocks for reading in place: their pages stay mapped and unchanged until kvc_unpin(). For each key,
+ * ret_blocks[i] receives a handle, or NULL with the reason in ret_statuses[i] (KVC_MISS, KVC_PARTIAL,
+ * KVC_QUOTA, ...). ttl_ms bounds the daemon's side of the pin (0: its default): after that the block's memory
+ * may be reused, which kvc_block_check() tells. Results: KVC_OK; KVC_INVALID (a malformed key); KVC_RANGE;
+ * negative errno. When it is not KVC_OK nothing is pinned, and ret_blocks may have been set to NULL.
  */
-KVC_API int kvc_pin(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range, uint32_t ttl_ms,
-		    kvc_block **ret_blocks, int *ret_statuses);
+KVC_API int kvc_pin(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
+		    uint32_t ttl_ms, kvc_block **ret_blocks, int *ret_statuses);
 
 /* NULL is fine. Returns NULL. */
 KVC_API kvc_block *kvc_unpin(kvc_block *block);
@@ -286,37 +329,53 @@ struct kvc_tile {
 };
 
 /*
- * The tile of one layer and global head. which is 'K' or 'V'. No call to the daemon. Results: KVC_OK; KVC_PARTIAL (that page is
- * not ready); KVC_STALE; KVC_RANGE; KVC_INVALID (no V in this space).
+ * The tile of one layer and global head. which is 'K' or 'V'. No call to the daemon. Results: KVC_OK; KVC_PARTIAL (that
+ * page is not ready); KVC_STALE; KVC_RANGE; KVC_INVALID (no V in this space).
  */
-KVC_API int kvc_block_tile(const kvc_block *block, char which, uint32_t layer, uint32_t head, struct kvc_tile *ret_tile);
+KVC_API int kvc_block_tile(const kvc_block *block, char which, uint32_t layer, uint32_t head,
+			   struct kvc_tile *ret_tile);
 
 /*
- * Whether what was read since kvc_pin() was the block: KVC_OK, or KVC_STALE (it was deleted, its lease ran out, or the daemon
- * restarted). Call it after reading and before using the result. No call to the daemon.
+ * Whether what was read since kvc_pin() was the block: KVC_OK, or KVC_STALE (it was deleted, its lease ran out, or the
+ * connection that pinned it was lost). Call it after reading and before using the result. No call to the daemon.
  */
 KVC_API int kvc_block_check(const kvc_block *block);
 
-/* Decodes a tile into rows of head_dim values of dtype, stride_token elements apart. KVC_OK or KVC_INVALID. */
+/*
+ * Decodes a tile into rows of head_dim values of dtype, stride_token elements apart, which must not overlap. KVC_OK or
+ * KVC_INVALID.
+ */
 KVC_API int kvc_tile_decode(const struct kvc_tile *tile, char which, void *data, uint32_t dtype, int64_t stride_token);
 
-/* ---- Removing and keeping ----------------------------------------------------------------------------------------- */
+/* ---- Removing and keeping ---- */
 
-/* Removes each block and all that descend from it. Statuses (may be NULL): KVC_OK, KVC_MISS. Pinned readers keep their bytes. */
+/*
+ * Calls on lists of keys return KVC_OK, KVC_INVALID (a malformed key), or negative errno, when some may have been done.
+ *
+ * Removes each block and all that descend from it. Statuses (may be NULL): KVC_OK, KVC_MISS. Pinned readers keep their
+ * bytes.
+ */
 KVC_API int kvc_delete(kvc_space *space, const struct kvc_key *keys, size_t n, int *ret_statuses);
 
 /* Marks blocks as used now. Statuses (may be NULL): KVC_OK, KVC_MISS. */
 KVC_API int kvc_touch(kvc_space *space, const struct kvc_key *keys, size_t n, int *ret_statuses);
 
-/* Keeps blocks for ttl_ms: evicted only when nothing of lower priority (1..15; normal blocks have 0) can be. */
-KVC_API int kvc_keep(kvc_space *space, const struct kvc_key *keys, size_t n, uint32_t priority, uint64_t ttl_ms, int *ret_statuses);
+/*
+ * Keeps blocks for ttl_ms: evicted only when nothing of lower priority (1..15; normal blocks have 0) can be. KVC_RANGE:
+ * the priority, or a ttl_ms of 0 or longer than the daemon allows.
+ */
+KVC_API int kvc_keep(kvc_space *space, const struct kvc_key *keys, size_t n, uint32_t priority, uint64_t ttl_ms,
+		     int *ret_statuses);
 KVC_API int kvc_unkeep(kvc_space *space, const struct kvc_key *keys, size_t n, int *ret_statuses);
 
-/* Evicts in the policy's order until so many bytes or blocks went (what is 0 does not bind; both 0: everything evictable).
- * space NULL: of any space. */
-KVC_API int kvc_evict(kvc_client *client, kvc_space *space, uint64_t bytes, uint64_t blocks, uint64_t *ret_blocks, uint64_t *ret_bytes);
+/*
+ * Evicts in the policy's order until so many bytes or blocks went (what is 0 does not bind; both 0: everything
+ * evictable). space NULL: of any space. ret_blocks and ret_bytes may be NULL.
+ */
+KVC_API int kvc_evict(kvc_client *client, kvc_space *space, uint64_t bytes, uint64_t blocks, uint64_t *ret_blocks,
+		      uint64_t *ret_bytes);
 
-/* ---- Looking around ----------------------------------------------------------------------------------------------- */
+/* ---- Looking around ---- */
 
 struct kvc_counter {
 	const char *name; /* as in the daemon's list of counters */
@@ -369,8 +428,9 @@ struct kvc_list_item {
 };
 
 /*
- * Blocks of a space in no order, a part at a time: *cursor is 0 first and 0 again at the end. Blocks that come or go between
- * calls may or may not be seen; others are seen once. KVC_OK and the number of items (n at most, at most 1,024); negative errno.
+ * Blocks of a space in no order, a part at a time: *cursor is 0 first and 0 again at the end; a part may be
+ * empty before that. Blocks that come or go between calls may or may not be seen; others are seen once.
+ * KVC_OK and the number of items (n at most, at most 1,024); negative errno.
  */
 KVC_API int kvc_list(kvc_space *space, uint64_t *cursor, struct kvc_list_item *items, size_t n, size_t *ret_n);
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client's view of the arena, on an arena that the test lays out itself: right answers, and none from impossible bytes. */
+/*
+ * The client's view of the arena, on an arena that the test lays out itself: right answers, and none from
+ * impossible bytes.
+ */
 #include "client/arena.h"
 #include "client/kvclient.h"
 #include "client/lookup.h"
@@ -193,7 +196,10 @@ static void test_find(void **state)
 	rig_stop(&rig);
 }
 
-/* Every bucket is full of others: the probe goes on past full buckets, round the end, and stops where nothing went past. */
+/*
+ * Every bucket is full of others: the probe goes on past full buckets, round the end, and stops where nothing
+ * went past.
+ */
 static void test_find_in_full_index(void **state)
 {
 	struct block_view view;
@@ -321,7 +327,8 @@ static void test_pages(void **state)
 	assert_null(block_view_page(&rig.layout, &view, 2, PAGE_BYTES));
 	map[2].slot = EXTENTS_OFFSET / KVP_SLOT_ALIGN + 100;
 	map[2].flags = KVP_PAGE_READY;
-	assert_ptr_equal(block_view_page(&rig.layout, &view, 2, PAGE_BYTES), rig.memory + EXTENTS_OFFSET + 100 * KVP_SLOT_ALIGN);
+	assert_ptr_equal(block_view_page(&rig.layout, &view, 2, PAGE_BYTES),
+			 rig.memory + EXTENTS_OFFSET + 100 * KVP_SLOT_ALIGN);
 	map[2].slot = EXTENTS_OFFSET / KVP_SLOT_ALIGN - 1;
 	assert_null(block_view_page(&rig.layout, &view, 2, PAGE_BYTES));
 	map[2].slot = ARENA_BYTES / KVP_SLOT_ALIGN - 1; /* 512 bytes before the end */

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lists of keys on their way into requests. */
+#pragma once
+
+#include "client/kvclient.h"
+#include "client/tensor.h"
+
+#include "kvpaged.pb-c.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct kvc_client;
+
+/* Whether the key has bytes and a valid length; as a parent it may be empty. */
+bool key_valid(const struct kvc_key *key);
+bool key_valid_parent(const struct kvc_key *key);
+
+/* Whether all are valid. */
+bool keys_valid(const struct kvc_key *keys, size_t n);
+
+/* How many of n keys fit one request to this daemon; at least 1. */
+size_t keys_batch(const struct kvc_client *client, size_t n);
+
+/* The keys as a message field that points into them, for free(); NULL: out of memory. */
+ProtobufCBinaryData *keys_pack(const struct kvc_key *keys, size_t n);
+
+void range_pack(const struct range *range, Kvpaged__V1__Range *ret_message);

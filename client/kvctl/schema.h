@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Names of types and codecs as people write them, and a space's schema as JSON. */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/json.h"
+#include "client/kvclient.h"
+
+/* "f32", "f16", "bf16"; "?" for an unknown number. Static storage. */
+const char *dtype_name(uint32_t dtype);
+
+/* "f32", "f16", "bf16", "q8", "q6", "q4"; "?" for an unknown number. Static storage. */
+const char *codec_name(uint32_t codec);
+
+/* The number of a name, or 0. */
+uint32_t dtype_number(const char *name);
+uint32_t codec_number(const char *name);
+
+/* Every codec's name in one text, for messages. */
+#define CODEC_NAMES "f32, f16, bf16, q8, q6, q4"
+#define DTYPE_NAMES "f32, f16, bf16"
+
+/* The schema as members of the open object. */
+void json_kv_schema(struct json *json, const struct kvc_schema *schema);
