@@ -155,6 +155,7 @@ static void hello_adopt(struct connection *connection, const Kvpaged__V1__HelloR
 	struct rpc *rpc = &connection->rpc;
 
 	connection->session_id = hello->session_id;
+	connection->lease_ttl_ms = hello->lease_ttl_ms;
 	connection->lease_ttl_ms_max = hello->lease_ttl_ms_max;
 	if (hello->server_version.len > 0)
 		memcpy(connection->server_version, hello->server_version.data, hello->server_version.len);

@@ -31,6 +31,7 @@ struct connection {
 	uint8_t *staging_memory;  /* NULL: none */
 	int event_fd;             /* the session's event, see completion.h; -1: none */
 	uint64_t session_id;
+	uint32_t lease_ttl_ms;    /* of a lease that names no time */
 	uint32_t lease_ttl_ms_max;
 	char server_version[SERVER_VERSION_BYTES_MAX + 1];
 };

@@ -34,15 +34,14 @@ void block_free_all(struct kvc_client *client)
 		block_free(list_entry(node, struct kvc_block, link));
 }
 
-/*
- * The daemon shortens what is longer than its maximum. With 0 it takes its default, which is not known here
- * but no longer than the maximum; should the lease end earlier, the generation tells.
- */
+/* As the daemon reckons it: its default for 0, its maximum for what is longer. */
 static uint64_t lease_end_ns(const struct kvc_client *client, const struct lease_request *request, uint32_t ttl_ms)
 {
 	uint32_t max_ms = client->connection.lease_ttl_ms_max;
 
-	if (ttl_ms == 0 || ttl_ms > max_ms)
+	if (ttl_ms == 0)
+		ttl_ms = client->connection.lease_ttl_ms;
+	if (ttl_ms > max_ms)
 		ttl_ms = max_ms;
 	return request->asked_ns + ttl_ms * NS_PER_MS;
 }

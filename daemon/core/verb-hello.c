@@ -45,6 +45,7 @@ static void reply_fill(struct core_session *session, Kvpaged__V1__HelloReply *he
 	hello->staging_bytes = session->staging_bytes;
 	hello->request_bytes_max = KVP_FRAME_BYTES_MAX;
 	hello->requests_in_flight_max = KVP_REQUESTS_IN_FLIGHT_MAX;
+	hello->lease_ttl_ms = core->limits.lease_ttl_ms;
 	hello->lease_ttl_ms_max = core->limits.lease_ttl_ms_max;
 	hello->server_version = text_data(core->version, strlen(core->version));
 	hello->fds = fds;
