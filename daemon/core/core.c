@@ -132,13 +132,15 @@ void core_stop(struct core *core)
 	core->stopping = true;
 }
 
-void core_note_turn(struct core *core, uint64_t duration_ns)
+void core_note_turn(struct core *core, uint64_t duration_ns, uint64_t cpu_ns)
 {
-	uint64_t us = duration_ns / 1000;
-
 	counter_add(core, loop_turns_total, 1);
 	if (duration_ns > NS_PER_MS)
 		counter_add(core, loop_turns_slow_total, 1);
-	if (us > counter_get(core, loop_lag_max_us))
-		counter_set(core, loop_lag_max_us, us);
+	if (cpu_ns > NS_PER_MS)
+		counter_add(core, loop_turns_busy_total, 1);
+	if (duration_ns / 1000 > counter_get(core, loop_lag_max_us))
+		counter_set(core, loop_lag_max_us, duration_ns / 1000);
+	if (cpu_ns / 1000 > counter_get(core, loop_work_max_us))
+		counter_set(core, loop_work_max_us, cpu_ns / 1000);
 }

@@ -108,8 +108,8 @@ void core_tick(struct core *core, uint64_t now_ns);
 /* From now on requests are answered STOPPING; queued ones are still finished by core_run(). */
 void core_stop(struct core *core);
 
-/* One turn of the host's loop took this long; kept in the counters. */
-void core_note_turn(struct core *core, uint64_t duration_ns);
+/* One turn of the host's loop took this long, by the clock and of CPU time; kept in the counters. */
+void core_note_turn(struct core *core, uint64_t duration_ns, uint64_t cpu_ns);
 
 /* Checks every invariant; slow. NULL: all hold; otherwise static text that names the first that does not. */
 const char *core_audit(struct core *core);

@@ -58,6 +58,7 @@ struct server {
 	bool work_queued;         /* perhaps: the core was asked for something, or said so itself */
 	uint64_t deadline_ns;     /* what the timer is set to; UINT64_MAX: not set */
 	uint64_t turn_begin_ns;   /* 0: nothing has happened in this turn */
+	uint64_t turns_cpu_ns; /* of this thread, at the end of the last turn */
 	uint64_t sessions_opened; /* numbers them */
 	struct list sessions;
 	struct list dirty; /* sessions to settle */

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/contract.h"
 #include "base/units.h"
+#include "daemon/host/reaper.h"
 #include "daemon/host/server.h"
 #include "proto/fdpass.h"
 #include "proto/limits.h"
@@ -57,7 +58,7 @@ void session_close(struct session *session)
 	session->fd = close_fd(session->fd);
 	frame_reader_deinit(&session->reader);
 	outq_deinit(&session->outq);
-	segment_close(&session->staging);
+	reaper_take(&session->server->loop, &session->staging);
 	event_close(&session->event);
 }
 
