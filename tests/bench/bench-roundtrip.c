@@ -162,8 +162,8 @@ static int measure(struct setting *setting, const char *socket_path)
 	return status;
 }
 
-static void report_one(const struct setting *setting, const char *what, double value, const char *unit, const char *reference,
-		       double ratio)
+static void report_one(const struct setting *setting, const char *what, double value, const char *unit,
+		       const char *reference, double ratio)
 {
 	char name[64];
 	struct report number = {
@@ -203,7 +203,7 @@ static int measure_shape(struct setting *setting)
 	struct bench_server server;
 	struct kvc_stats *stats;
 	char reason[256] = "";
-	int status = bench_server_start(&server, setting->options);
+	int status = bench_server_start(&server, setting->options->arena_bytes);
 
 	client_options.socket_path = server.socket_path;
 	if (status == 0 && kvc_open(&client_options, &setting->client, reason, sizeof(reason)) != KVC_OK)

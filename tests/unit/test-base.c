@@ -193,8 +193,9 @@ static void test_json_document(void **state)
 	json_object_end(&json);
 	json_finish(&json);
 	assert_int_equal(fclose(stream), 0);
-	assert_string_equal(text, "{\"name\":\"quote \\\" slash \\\\ caf\xc3\xa9\",\"hostile\":\"\\u000a\\u001b\\u00ff\\u0000\","
-				  "\"big\":18446744073709551615,\"small\":-9223372036854775808,\"nan\":null,\"half\":0.5,"
+	assert_string_equal(text, "{\"name\":\"quote \\\" slash \\\\ caf\xc3\xa9\","
+				  "\"hostile\":\"\\u000a\\u001b\\u00ff\\u0000\",\"big\":18446744073709551615,"
+				  "\"small\":-9223372036854775808,\"nan\":null,\"half\":0.5,"
 				  "\"yes\":true,\"list\":[1,{},false]}\n");
 }
 

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by quickstart.sh and tests/run.sh: installs the Debian packages that are missing, and finds meson.
+# shellcheck shell=bash
+
+# cmake is for the CMake package that meson makes; it wants to see a C++ compiler. dpkg-dev tells meson the directory of
+# libraries; without it they would be installed into lib64, where nothing on Debian looks for them.
+build_packages=(gcc g++ libc6-dev pkg-config meson ninja-build dpkg-dev python3 cmake libuv1-dev libprotobuf-c-dev
+	protobuf-c-compiler libxxhash-dev libinih-dev libcmocka-dev)
+
+say() {
+	printf '== %s\n' "$*"
+}
+
+die() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+# install_packages PACKAGE...: as root, or with sudo.
+install_packages() {
+	if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+		say "not a Debian system: taking the tools and libraries that are there"
+		return
+	fi
+	local missing=() package
+	for package in "$@"; do
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+			missing+=("$package")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	local as_root=()
+	if [ "$(id -u)" -ne 0 ]; then
+		command -v sudo >/dev/null ||
+			die "these packages are missing, and only root can install them: ${missing[*]}"
+		as_root=(sudo)
+	fi
+	say "installing ${missing[*]}"
+	"${as_root[@]}" apt-get update -qq </dev/null || die "apt-get update failed"
+	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		"${missing[@]}" </dev/null >/dev/null || die "apt-get could not install ${missing[*]}"
+}
+
+# Sets the array meson. Debian's own comes before another in PATH, which may be older or newer than the project is
+# written for.
+find_meson() {
+	if [ -x /usr/bin/meson ] && [ -x /usr/bin/python3 ]; then
+		meson=(/usr/bin/python3 /usr/bin/meson)
+	elif command -v meson >/dev/null; then
+		meson=(meson)
+	else
+		die "meson is not installed"
+	fi
+}
+
+# quietly COMMAND...: its output is shown only when it fails, which ends the script.
+quietly() {
+	local log status=0
+	log=$(mktemp)
+	"$@" >"$log" 2>&1 </dev/null || status=$?
+	[ $status -eq 0 ] || cat "$log" >&2
+	rm -f "$log"
+	[ $status -eq 0 ] || die "this failed: $*"
+}
+
+# configure DIRECTORY ROOT OPTION...: makes or updates a build directory. One of another meson version, or one whose
+# making was broken off, is made anew.
+configure() {
+	local directory=$1 root=$2
+	shift 2
+	if [ -f "$directory/build.ninja" ] &&
+		"${meson[@]}" setup --reconfigure "$directory" "$root" "$@" >/dev/null 2>&1 </dev/null; then
+		return
+	fi
+	if [ -f "$directory/meson-private/coredata.dat" ]; then
+		quietly "${meson[@]}" setup --wipe "$directory" "$root" "$@"
+	else
+		quietly "${meson[@]}" setup "$directory" "$root" "$@"
+	fi
+}

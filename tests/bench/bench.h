@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kvbench: one verb a file. A verb measures, and gives each number to report(), which prints a table line for people or
+ * one JSON object for scripts. Every ratio is against something measured in the same run, interleaved with it.
+ *
+ * Bytes are named in the unit: "f32" are the bytes that the values take as f32, "stored" the encoded ones. GB are 10^9
+ * bytes.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/kvclient.h"
+
+#define ROUNDS_DEFAULT 7
+#define ROUNDS_MAX 1000
+
+struct bench_options {
+	bool json;
+	bool help;
+	uint64_t rounds;
+	uint64_t arena_bytes;
+	const char *shape; /* NULL: all */
+	const char *codec; /* NULL: all */
+};
+
+struct bench_verb {
+	const char *name;
+	const char *summary;
+	int (*run)(const struct bench_options *options); /* 0, or 1 after a line on stderr */
+};
+
+extern const struct bench_verb bench_memory;
+extern const struct bench_verb bench_roundtrip;
+
+/* A model's K and V, as far as a cache of it has to know. */
+struct bench_shape {
+	const char *name;
+	const char *model;
+	uint32_t layers;
+	uint32_t kv_heads;
+	uint32_t head_dim;
+	uint32_t batch; /* blocks appended or fetched with one call */
+};
+
+#define BENCH_BLOCK_TOKENS 128
+
+struct bench_codec {
+	const char *name;
+	uint32_t codec; /* enum kvc_codec */
+};
+
+#define BENCH_SHAPES 2
+#define BENCH_CODECS 4
+extern const struct bench_shape bench_shapes[BENCH_SHAPES];
+extern const struct bench_codec bench_codecs[BENCH_CODECS];
+
+/* Whether the options want this name: all when they name none. */
+bool bench_wants(const char *wanted, const char *name);
+
+/* The schema of a space for the shape with the codec for K and V. */
+struct kvc_schema bench_schema(const struct bench_shape *shape, uint32_t codec);
+
+/* Values of K (or V) in one block of the shape, and the bytes of K and V together as f32. */
+size_t bench_plane_values(const struct bench_shape *shape);
+uint64_t bench_block_f32_bytes(const struct bench_shape *shape);
+
+/* The tensor of one block at data, [layers, heads, tokens, head_dim] of f32. */
+struct kvc_tensor bench_tensor(const struct bench_shape *shape, float *data);
+
+/* Fills values with numbers as K and V have them: normally distributed, a few channels ten times as large. */
+void bench_fill(float *values, size_t n, uint32_t head_dim, uint64_t seed);
+
+/* Says what went wrong on stderr. Returns 1. */
+__attribute__((format(printf, 1, 2))) int bench_error(const char *format, ...);

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The output of kvbench. Names, units and JSON keys are an interface. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "tests/bench/measure.h"
+
+struct report {
+	const char *bench;
+	const char *name; /* of the number, dotted: "smollm2.q8.1.append" */
+	struct spread value;
+	const char *unit;
+	const char *reference; /* what the ratio is against, in words */
+	double ratio;	       /* 0: none */
+};
+
+/* What the machine is and what the columns mean; nothing with json. */
+void report_begin(const char *bench, bool json, const char *about);
+
+/* One number. */
+void report(const struct report *report, bool json);

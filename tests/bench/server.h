@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A kvpaged of the benchmark's own, on a private socket in a temporary directory. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct bench_server {
+	char directory[64];
+	char socket_path[96];
+	char config_path[96];
+	pid_t pid; /* 0: not running */
+};
+
+/*
+ * Starts the program $KVPAGED_BIN, or the one that was built beside kvbench, with this arena, prefaulted, and waits until
+ * it accepts. It dies with this process. Results: 0, or 1 after a line on stderr.
+ */
+int bench_server_start(struct bench_server *server, uint64_t arena_bytes);
+
+/* Stops it and removes its directory. One that is not running is fine. */
+void bench_server_stop(struct bench_server *server);

@@ -1,0 +1,98 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what the tests need, builds with sanitizers, runs everything that finishes in minutes, and says how many
+# tests passed. The last line is "N passed, N failed" or "N passed, N failed, N skipped"; the exit status is 0 when none
+# failed.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=$root/build-test
+tsan_build=$root/build-tsan
+release_build=$root/build
+threads=yes
+quickstart=yes
+
+# shellcheck source=deploy/packages.sh
+. "$root/deploy/packages.sh"
+
+usage() {
+	cat <<END
+Usage: tests/run.sh [OPTION...]
+
+Installs what is missing (as root or with sudo), builds kvpaged with the address and undefined-behaviour sanitizers
+into build-test/ and runs all tests; then builds with the thread sanitizer into build-tsan/ and runs those tests that
+use threads; then runs deploy/quickstart.sh, which builds without sanitizers into build/.
+
+  --build-dir DIR    build in DIR, DIR-tsan and DIR-release instead
+  --no-threads       leave the thread sanitizer out
+  --no-quickstart    leave deploy/quickstart.sh out
+  -h, --help         print this help
+END
+}
+
+parse() {
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--build-dir)
+			[ $# -ge 2 ] || die "--build-dir needs a directory"
+			build=$(realpath -m -- "$2")
+			tsan_build=$build-tsan
+			release_build=$build-release
+			shift
+			;;
+		--no-threads) threads=no ;;
+		--no-quickstart) quickstart=no ;;
+		-h | --help)
+			usage
+			exit 0
+			;;
+		*) die "unknown option '$1'; see --help" ;;
+		esac
+		shift
+	done
+}
+
+# prepare DIRECTORY SANITIZERS OPTION...: a configured and built directory.
+prepare() {
+	configure "$1" "$root" --buildtype=debugoptimized --werror -Db_sanitize="$2" -Db_lundef=false "${@:3}"
+	quietly "${meson[@]}" compile -C "$1"
+}
+
+# run_tests DIR ARGUMENT...: the counts are taken from meson's log afterwards, so a failure does not end the script.
+run_tests() {
+	local directory=$1
+	shift
+	"${meson[@]}" test -C "$directory" --no-rebuild --print-errorlogs "$@" </dev/null || true
+}
+
+# run_quickstart LOG: leaves a record as meson's log has them.
+run_quickstart() {
+	local result=OK
+	"$root/deploy/quickstart.sh" --build-dir "$release_build" </dev/null || result=FAIL
+	printf '{"name": "quickstart", "result": "%s", "stdout": ""}\n' "$result" >"$1"
+}
+
+main() {
+	parse "$@"
+	install_packages "${build_packages[@]}" make
+	find_meson
+	local logs=("$build/meson-logs/testlog.json")
+	say "building with address and undefined-behaviour sanitizers in $build"
+	prepare "$build" address,undefined
+	run_tests "$build"
+	if [ "$threads" = yes ]; then
+		say "building with the thread sanitizer in $tsan_build"
+		# Fences order what other processes write, which this sanitizer cannot see; threads of one use locks.
+		prepare "$tsan_build" thread -Dc_args=-Wno-tsan
+		run_tests "$tsan_build" --suite threads
+		logs+=("$tsan_build/meson-logs/testlog.json")
+	fi
+	if [ "$quickstart" = yes ]; then
+		say "running deploy/quickstart.sh"
+		run_quickstart "$build/meson-logs/quickstart.json"
+		logs+=("$build/meson-logs/quickstart.json")
+	fi
+	python3 "$root/tests/lib/summary.py" "${logs[@]}"
+}
+
+main "$@"
