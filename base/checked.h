@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Arithmetic on sizes that come from outside. Each function returns true and writes *ret when the mathematical result fits,
- * and returns false without writing otherwise.
+ * Arithmetic on sizes that come from outside. Each function returns true and writes *ret when the mathematical
+ * result fits, and returns false without writing otherwise.
  */
 #pragma once
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A JSON writer onto a stdio stream: objects and arrays nested up to JSON_DEPTH_MAX, commas and escapes by itself. Strings
- * are bytes; what is not UTF-8 text is written as \u00NN, so the output is always valid JSON. Write errors stay in the stream
- * (ferror). Misuse (a key outside an object, unbalanced ends) is a bug and asserts.
+ * A JSON writer onto a stdio stream: objects and arrays nested up to JSON_DEPTH_MAX, commas and escapes by
+ * itself. Strings are bytes; what is not UTF-8 text is written as \u00NN, so the output is always valid JSON.
+ * Write errors stay in the stream (ferror). Misuse (a key outside an object, unbalanced ends) is a bug and
+ * asserts.
  */
 #pragma once
 

@@ -13,12 +13,13 @@
 #define NS_PER_S UINT64_C(1000000000)
 
 /*
- * Parses a non-negative whole number of bytes: digits and an optional suffix B, KiB, MiB, GiB, TiB (or K, M, G, T, which
- * mean the same binary units). Results: 0, -EINVAL (not such a text), -ERANGE (does not fit 64 bits).
+ * Parses a non-negative whole number of bytes: digits and an optional suffix B, KiB, MiB, GiB, TiB (or K, M, G,
+ * T, which mean the same binary units). Results: 0, -EINVAL (not such a text), -ERANGE (does not fit 64 bits).
  */
 int units_parse_bytes(const char *text, uint64_t *ret_bytes);
 
-/* Parses a duration in milliseconds: digits and ms, s, min or h; a bare number is milliseconds. Results as above. */
+/* Parses a duration in milliseconds: digits and ms, s, min or h; a bare number is milliseconds. Results as
+ * above. */
 int units_parse_ms(const char *text, uint64_t *ret_ms);
 
 /* Parses a plain non-negative decimal number. Results as above. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a page is made of. A page holds one layer of one group of heads: for each head of the group, in order, its K tile and
- * then its V tile, without gaps. Page index within a block = layer * head_groups + group.
+ * What a page is made of. A page holds one layer of one group of heads: for each head of the group, in order,
+ * its K tile and then its V tile, without gaps. Page index within a block = layer * head_groups + group.
  */
 #pragma once
 
@@ -27,15 +27,15 @@ uint32_t page_head_bytes(const struct page_schema *schema, uint32_t tokens);
 uint32_t page_bytes(const struct page_schema *schema, uint32_t tokens);
 
 /* Where a tile begins in its page, and its size. head is the head's place in its group. */
-void page_tile(const struct page_schema *schema, uint32_t tokens, uint32_t head, bool value, uint32_t *ret_offset,
-	       uint32_t *ret_bytes);
+void page_tile(const struct page_schema *schema, uint32_t tokens, uint32_t head, bool value,
+	       uint32_t *ret_offset, uint32_t *ret_bytes);
 
 uint32_t page_head_groups(const struct page_schema *schema);
 uint32_t page_count(const struct page_schema *schema);
 
 /*
- * Checks every number against proto/limits.h and chooses page_heads when it is 0: the largest divisor of kv_heads whose page is at
- * most KVP_PAGE_BYTES_TARGET_MAX, but at least one head. Returns NULL and completes the schema, or says which field is wrong and why
- * (static text); the schema is then unchanged.
+ * Checks every number against proto/limits.h and chooses page_heads when it is 0: the largest divisor of
+ * kv_heads whose page is at most KVP_PAGE_BYTES_TARGET_MAX, but at least one head. Returns NULL and completes
+ * the schema, or says which field is wrong and why (static text); the schema is then unchanged.
  */
 const char *page_schema_complete(struct page_schema *schema);

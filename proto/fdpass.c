@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The receiving control buffer has room for as many descriptors as one message can carry (253, SCM_MAX_FD), so that a
- * flood arrives whole and can be closed here instead of being cut silently.
+ * The receiving control buffer has room for as many descriptors as one message can carry (253, SCM_MAX_FD), so
+ * that a flood arrives whole and can be closed here instead of being cut silently.
  */
 #include "proto/fdpass.h"
 
@@ -45,7 +45,8 @@ ssize_t fdpass_send(int socket, const void *bytes, size_t n, const int *fds, siz
 	return sent < 0 ? -errno : sent;
 }
 
-/* Copies the message's descriptors out, or closes them once there are too many. Returns their number, received or closed. */
+/* Copies the message's descriptors out, or closes them once there are too many. Returns their number, received
+ * or closed. */
 static size_t collect_fds(struct msghdr *message, int *fds, size_t fds_max)
 {
 	size_t count = 0;
@@ -69,7 +70,8 @@ static size_t collect_fds(struct msghdr *message, int *fds, size_t fds_max)
 	return count;
 }
 
-ssize_t fdpass_recv(int socket, void *bytes, size_t n, int flags, int *ret_fds, size_t fds_max, size_t *ret_n_fds)
+ssize_t fdpass_recv(int socket, void *bytes, size_t n, int flags, int *ret_fds, size_t fds_max,
+		    size_t *ret_n_fds)
 {
 	struct iovec part = { .iov_base = bytes, .iov_len = n };
 	union control control;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reader keeps one buffer: [consumed | start .. end | room]. It grows to the size of the frame at its head, never beyond
- * header + limit, and moves what is left to the front when room runs out.
+ * The reader keeps one buffer: [consumed | start .. end | room]. It grows to the size of the frame at its head,
+ * never beyond header + limit, and moves what is left to the front when room runs out.
  */
 #include "proto/frame.h"
 
@@ -13,7 +13,8 @@
 
 #define CAPACITY_MIN 4096
 
-/* A larger buffer goes back when it is empty: one large frame must not cost its memory for the rest of the stream. */
+/* A larger buffer goes back when it is empty: one large frame must not cost its memory for the rest of the
+ * stream. */
 #define CAPACITY_KEPT (64u << 10)
 
 void frame_reader_init(struct frame_reader *reader, uint32_t body_bytes_max)

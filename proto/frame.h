@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frames on a byte stream: a u32 length, little endian, then that many bytes. No I/O happens here: the reader is given
- * bytes and yields bodies. A length of 0 or above the limit is refused before anything is allocated for it.
+ * Frames on a byte stream: a u32 length, little endian, then that many bytes. No I/O happens here: the reader
+ *is given bytes and yields bodies. A length of 0 or above the limit is refused before anything is allocated for
+ *it.
  *
  *	uint8_t *space = frame_reader_space(&reader, &n);      room to read into
  *	frame_reader_filled(&reader, got);                     that much was read
@@ -32,7 +33,8 @@ void frame_reader_deinit(struct frame_reader *reader);
 uint8_t *frame_reader_space(struct frame_reader *reader, size_t *ret_n);
 void frame_reader_filled(struct frame_reader *reader, size_t n);
 
-/* The next whole frame. Results: 1 and the body, 0 (more bytes are needed), -EPROTO (bad length; the stream is lost). */
+/* The next whole frame. Results: 1 and the body, 0 (more bytes are needed), -EPROTO (bad length; the stream is
+ * lost). */
 int frame_reader_next(struct frame_reader *reader, const uint8_t **ret_body, size_t *ret_n);
 
 /* Whether bytes of an unfinished frame are held: an end of the stream now would cut it. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The arena as it lies in shared memory. The daemon is its only writer; clients map it read-only. Everything is little
- * endian and addressed by offsets from the arena's start, never by pointers. docs/memory-model.md tells who may read what when.
+ * The arena as it lies in shared memory. The daemon is its only writer; clients map it read-only. Everything is
+ * little endian and addressed by offsets from the arena's start, never by pointers. docs/memory-model.md tells
+ * who may read what when.
  *
  *   header 4 KiB | counters | space table | index | block table | extents (page maps and pages)
  *
@@ -91,9 +92,10 @@ struct kvp_space_entry {
 _Static_assert(sizeof(struct kvp_space_entry) == 512, "shared layout");
 
 /*
- * The index: buckets of one cache line. sequence is odd while the bucket changes. A key's home bucket is its hash modulo the
- * number of buckets; when that is full the entry lies in the next bucket with room, and every bucket passed counts it in
- * overflow: a probe stops at the first bucket whose overflow is 0. Tag 0 means an empty entry.
+ * The index: buckets of one cache line. sequence is odd while the bucket changes. A key's home bucket is its
+ * hash modulo the number of buckets; when that is full the entry lies in the next bucket with room, and every
+ * bucket passed counts it in overflow: a probe stops at the first bucket whose overflow is 0. Tag 0 means an
+ * empty entry.
  */
 #define KVP_BUCKET_ENTRIES 7
 
@@ -108,8 +110,9 @@ struct kvp_bucket {
 _Static_assert(sizeof(struct kvp_bucket) == 64, "shared layout");
 
 /*
- * One block. generation is even while the block can be found and read; a reader compares it before and after. All other
- * fields are constant while it is even, but pages_ready. Block numbers start at 1: number n is entry n - 1 of the table.
+ * One block. generation is even while the block can be found and read; a reader compares it before and after.
+ * All other fields are constant while it is even, but pages_ready. Block numbers start at 1: number n is entry
+ * n - 1 of the table.
  */
 struct kvp_block {
 	_Atomic uint64_t generation;
@@ -130,7 +133,8 @@ _Static_assert(offsetof(struct kvp_block, key) == 48, "shared layout");
 
 #define KVP_PAGE_READY 1u
 
-/* A page's place. slot and checksum are written before READY is set (release) and constant until the block dies. */
+/* A page's place. slot and checksum are written before READY is set (release) and constant until the block
+ * dies. */
 struct kvp_page {
 	uint32_t slot; /* offset from the arena's start in units of KVP_SLOT_ALIGN */
 	_Atomic uint32_t flags;

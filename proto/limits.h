@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every limit of the protocol, with its reason. Both sides enforce them; the daemon's configuration may only lower some. */
+/* Every limit of the protocol, with its reason. Both sides enforce them; the daemon's configuration may only
+ * lower some. */
 #pragma once
 
 #define KVP_PROTOCOL_VERSION_MIN 1
@@ -11,7 +12,7 @@
 /* Keys are prefix hashes: 16 to 32 bytes in practice. */
 #define KVP_KEY_BYTES_MAX 64
 
-#define KVP_NAME_BYTES_MAX 128     /* space and client names */
+#define KVP_NAME_BYTES_MAX 128 /* space and client names */
 #define KVP_MODEL_BYTES_MAX 128
 #define KVP_REVISION_BYTES_MAX 64
 
@@ -23,13 +24,14 @@
 #define KVP_KV_HEADS_MAX 1024
 #define KVP_PAGES_PER_BLOCK_MAX 16384
 
-/* Page sizes: the target for the automatic choice, and what a slot may be (one head of 256 tokens x 256 channels, K and V, f32). */
+/* Page sizes: the target for the automatic choice, and what a slot may be (one head of 256 tokens x 256
+ * channels, K and V, f32). */
 #define KVP_PAGE_BYTES_TARGET_MIN (16u << 10)
 #define KVP_PAGE_BYTES_TARGET_MAX (64u << 10)
 #define KVP_PAGE_BYTES_MAX (512u << 10)
 
-/* Keys in one Fetch, Match, Delete, Touch, Pin or Unpin; leases in one Release: what the daemon does in well under a millisecond.
- * 1024 blocks of 128 tokens are 131,072 tokens. */
+/* Keys in one Fetch, Match, Delete, Touch, Pin or Unpin; leases in one Release: what the daemon does in well
+ * under a millisecond. 1024 blocks of 128 tokens are 131,072 tokens. */
 #define KVP_ITEMS_MAX 1024
 
 /* Items of one List reply: they must fit a frame. */

@@ -77,8 +77,8 @@ static void print_memory(const struct kvc_stats *stats)
 	for (size_t i = 0; i < 4; i++)
 		(void)units_format_bytes(counter(stats, parts[i]), size[i], sizeof(size[i]));
 	(void)units_format_bytes(counter(stats, "arena_bytes"), size[4], sizeof(size[4]));
-	(void)printf("memory   %s: %s pages, %s overhead, %s tables, %s free\n", size[4], size[0], size[1], size[2],
-		     size[3]);
+	(void)printf("memory   %s: %s pages, %s overhead, %s tables, %s free\n", size[4], size[0], size[1],
+		     size[2], size[3]);
 	(void)units_format_bytes(counter(stats, "logical_f16_bytes"), size[0], sizeof(size[0]));
 	(void)units_format_bytes(counter(stats, "logical_f32_bytes"), size[1], sizeof(size[1]));
 	(void)printf("holds    %" PRIu64 " tokens in %" PRIu64 " blocks (%" PRIu64 " unfinished) of %" PRIu64
@@ -102,8 +102,8 @@ static void print_text(const struct kvc_stats *stats)
 		     " evicted for room\n",
 		     counter(stats, "fetch_hits_total"), counter(stats, "fetch_misses_total"),
 		     counter(stats, "append_blocks_total"), counter(stats, "evictions_capacity_total"));
-	(void)printf("loop     %" PRIu64 " turns; longest %.3f ms of CPU time (%" PRIu64 " above 1 ms), %.3f ms by the clock (%"
-		     PRIu64 " above 1 ms)\n",
+	(void)printf("loop     %" PRIu64 " turns; longest %.3f ms of CPU time (%" PRIu64
+		     " above 1 ms), %.3f ms by the clock (%" PRIu64 " above 1 ms)\n",
 		     counter(stats, "loop_turns_total"), (double)counter(stats, "loop_work_max_us") / 1e3,
 		     counter(stats, "loop_turns_busy_total"), (double)counter(stats, "loop_lag_max_us") / 1e3,
 		     counter(stats, "loop_turns_slow_total"));

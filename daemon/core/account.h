@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What each user (uid) holds, against limits. Sessions of one uid share a struct user; it lives while a session refers to it.
- * Everything charged is discharged by the one who charged it; a user that goes must hold nothing.
+ * What each user (uid) holds, against limits. Sessions of one uid share a struct user; it lives while a session
+ * refers to it. Everything charged is discharged by the one who charged it; a user that goes must hold nothing.
  */
 #pragma once
 

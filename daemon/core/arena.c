@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The regions in order, then extents from the next 2 MiB boundary on, so that huge pages and extents coincide. */
+/* The regions in order, then extents from the next 2 MiB boundary on, so that huge pages and extents coincide.
+ */
 #include "daemon/core/arena.h"
 
 #include "base/checked.h"
@@ -71,7 +72,8 @@ static int extents_init(struct arena *arena)
 	return 0;
 }
 
-int arena_init(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_max, uint64_t incarnation, uint64_t hash_seed)
+int arena_init(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_max, uint64_t incarnation,
+	       uint64_t hash_seed)
 {
 	struct kvp_arena_header header = {
 		.magic = KVP_ARENA_MAGIC,
@@ -87,7 +89,8 @@ int arena_init(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_
 	list_init(&arena->free_extents);
 	for (size_t i = 0; i < ARENA_CLASSES_MAX; i++)
 		list_init(&arena->classes[i].partial);
-	if (bytes < KVP_ARENA_BYTES_MIN || bytes > KVP_ARENA_BYTES_MAX || bytes % KVP_EXTENT_BYTES != 0 || blocks_max == 0)
+	if (bytes < KVP_ARENA_BYTES_MIN || bytes > KVP_ARENA_BYTES_MAX || bytes % KVP_EXTENT_BYTES != 0 ||
+	    blocks_max == 0)
 		return -EINVAL;
 	regions_lay(&header, bytes, blocks_max);
 	if (header.extents_count == 0)
@@ -207,7 +210,8 @@ static uint32_t bitmap_take(struct extent *extent)
 uint64_t arena_slot_take(struct arena *arena, struct size_class *size_class)
 {
 	struct list *first = list_first(&size_class->partial);
-	struct extent *extent = first ? list_entry(first, struct extent, link) : extent_assign(arena, size_class);
+	struct extent *extent = first ? list_entry(first, struct extent, link)
+				      : extent_assign(arena, size_class);
 	uint32_t slot;
 
 	if (!extent)
@@ -262,7 +266,8 @@ bool arena_audit(const struct arena *arena)
 			continue;
 		}
 		taken += (uint64_t)extent->taken * extent->size_class->slot_bytes;
-		unused += (uint64_t)(extent->size_class->slots_per_extent - extent->taken) * extent->size_class->slot_bytes;
+		unused += (uint64_t)(extent->size_class->slots_per_extent - extent->taken) *
+			  extent->size_class->slot_bytes;
 		tails += tail_bytes(extent->size_class);
 	}
 	return taken == arena->taken_bytes && unused == arena->free_slot_bytes && tails == arena->tail_bytes &&

@@ -2,10 +2,10 @@
 /*
  * The arena's memory: the regions of proto/layout.h, and slots in extents.
  *
- * An extent (2 MiB) is free, or belongs to a size class and is cut into its slots. A class fills one extent before it starts the
- * next; an extent from which slots were freed goes to the end of its class's queue, so old extents run empty as the blocks in
- * them are evicted, and return to the free ones for any class. Which slots are taken is private state: the page maps
- * in shared memory tell the same, from which it can be rebuilt.
+ * An extent (2 MiB) is free, or belongs to a size class and is cut into its slots. A class fills one extent
+ * before it starts the next; an extent from which slots were freed goes to the end of its class's queue, so old
+ * extents run empty as the blocks in them are evicted, and return to the free ones for any class. Which slots
+ * are taken is private state: the page maps in shared memory tell the same, from which it can be rebuilt.
  *
  * Every byte is accounted: arena = metadata + taken slots + free slots + extent tails + free extents.
  */
@@ -22,16 +22,16 @@
 struct size_class {
 	uint32_t slot_bytes; /* 0: unused entry */
 	uint32_t slots_per_extent;
-	uint32_t users;   /* spaces */
-	uint32_t extents; /* that belong to it */
+	uint32_t users;      /* spaces */
+	uint32_t extents;    /* that belong to it */
 	struct list partial; /* extents with free slots */
 };
 
 struct extent {
-	struct list link; /* in the free list, its class's partial list, or alone when full */
+	struct list link;              /* in the free list, its class's partial list, or alone when full */
 	struct size_class *size_class; /* NULL: free */
 	uint32_t taken;
-	uint32_t scan; /* where the search for a free slot begins */
+	uint32_t scan;    /* where the search for a free slot begins */
 	uint64_t *bitmap; /* of taken slots; its words are arena.bitmaps' */
 };
 
@@ -58,13 +58,15 @@ struct arena {
 };
 
 /*
- * Lays the regions out in base (zeroed, page-aligned) and writes the header. Results: 0; -EINVAL (bytes out of range or not whole
- * extents, or metadata leaves no extent); -ENOMEM. arena_deinit() frees the private state.
+ * Lays the regions out in base (zeroed, page-aligned) and writes the header. Results: 0; -EINVAL (bytes out of
+ * range or not whole extents, or metadata leaves no extent); -ENOMEM. arena_deinit() frees the private state.
  */
-int arena_init(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_max, uint64_t incarnation, uint64_t hash_seed);
+int arena_init(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_max, uint64_t incarnation,
+	       uint64_t hash_seed);
 void arena_deinit(struct arena *arena);
 
-/* The class for slots of this size, a multiple of KVP_SLOT_ALIGN up to an extent; counts one user. NULL: too many classes. */
+/* The class for slots of this size, a multiple of KVP_SLOT_ALIGN up to an extent; counts one user. NULL: too
+ * many classes. */
 struct size_class *arena_class_ref(struct arena *arena, uint32_t slot_bytes);
 void arena_class_unref(struct size_class *size_class);
 

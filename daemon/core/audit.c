@@ -30,17 +30,20 @@ static const char *block_audit_pages(struct audit *audit, uint32_t block)
 		if (!(map[page].flags & KVP_PAGE_READY))
 			continue;
 		ready++;
-		if (offset < core->arena.extents_offset || offset + space->page_class->slot_bytes > core->arena.bytes)
+		if (offset < core->arena.extents_offset ||
+		    offset + space->page_class->slot_bytes > core->arena.bytes)
 			return "a page lies outside the extents";
 	}
 	if (ready != shared->pages_ready)
 		return "pages_ready is not the number of ready pages";
-	if (core->blocks[block].slot_bytes != space->map_class->slot_bytes + (uint64_t)ready * space->page_class->slot_bytes)
+	if (core->blocks[block].slot_bytes !=
+	    space->map_class->slot_bytes + (uint64_t)ready * space->page_class->slot_bytes)
 		return "a block's slot bytes are wrong";
 	totals->pages += ready;
 	totals->stored_bytes += ready * stored;
 	totals->overhead_bytes += core->blocks[block].slot_bytes - ready * stored;
-	totals->logical_f16_bytes += (uint64_t)ready * shared->tokens * (space->schema.head_dim_k + space->schema.head_dim_v) *
+	totals->logical_f16_bytes += (uint64_t)ready * shared->tokens *
+				     (space->schema.head_dim_k + space->schema.head_dim_v) *
 				     space->schema.page_heads * 2;
 	totals->blocks++;
 	if (ready == shared->page_count)
@@ -80,7 +83,8 @@ static const char *live_audit(struct audit *audit, uint32_t block)
 		return "a live block's generation is odd";
 	if (shared->space_id < 1 || shared->space_id > KVP_SPACES_MAX || !core->spaces[shared->space_id].live)
 		return "a live block's space is not";
-	if (index_find(&core->arena, shared->key_hash, shared->space_id, shared->key, shared->key_bytes) != block)
+	if (index_find(&core->arena, shared->key_hash, shared->space_id, shared->key, shared->key_bytes) !=
+	    block)
 		return "a live block is not in the index";
 	if (wanted != (core->entries[block].place != POLICY_ABSENT))
 		return "the policy holds what cannot be evicted, or lacks what can";
@@ -99,14 +103,17 @@ static const char *block_audit(struct audit *audit, uint32_t block)
 
 	switch (b->state) {
 	case BLOCK_FREE:
-		return core->arena.blocks[block - 1].generation % 2 == 0 && core->arena.blocks[block - 1].generation != 0
+		return core->arena.blocks[block - 1].generation % 2 == 0 &&
+				       core->arena.blocks[block - 1].generation != 0
 			       ? "a free block's generation is even"
 			       : NULL;
 	case BLOCK_LIMBO:
 		audit->limbo_bytes += b->slot_bytes;
 		audit->taken_bytes += b->slot_bytes;
 		audit->leases += b->leases;
-		return b->leases > 0 && b->children == 0 ? NULL : "a block rests in limbo without a lease, or with children";
+		return b->leases > 0 && b->children == 0
+			       ? NULL
+			       : "a block rests in limbo without a lease, or with children";
 	case BLOCK_LIVE:
 		wrong = live_audit(audit, block);
 		return wrong ? wrong : block_audit_pages(audit, block);
@@ -126,7 +133,8 @@ static const char *space_audit(const struct audit *audit, uint32_t id)
 	if (seen->blocks != space->totals.blocks || seen->blocks_partial != space->totals.blocks_partial ||
 	    seen->pages != space->totals.pages || seen->tokens != space->totals.tokens)
 		return "a space's counts are wrong";
-	if (seen->stored_bytes != space->totals.stored_bytes || seen->overhead_bytes != space->totals.overhead_bytes ||
+	if (seen->stored_bytes != space->totals.stored_bytes ||
+	    seen->overhead_bytes != space->totals.overhead_bytes ||
 	    seen->logical_f16_bytes != space->totals.logical_f16_bytes)
 		return "a space's bytes are wrong";
 	return NULL;
@@ -149,7 +157,8 @@ static const char *users_audit(struct core *core)
 			list_for_each(lease, &session->leases)
 				pinned += list_entry(lease, struct lease, by_session)->charged_bytes;
 		}
-		if (sessions != user->sessions || staging != user->staging_bytes || pinned != user->pinned_bytes)
+		if (sessions != user->sessions || staging != user->staging_bytes ||
+		    pinned != user->pinned_bytes)
 			return "a user's account is wrong";
 	}
 	return NULL;
@@ -166,8 +175,9 @@ static const char *sums_audit(const struct audit *audit)
 	if (audit->leases != counter_get(core, leases))
 		return "the number of leases is wrong";
 	stats_refresh(core);
-	if (counter_get(core, metadata_bytes) + counter_get(core, stored_bytes) + counter_get(core, overhead_bytes) +
-		    counter_get(core, limbo_bytes) + counter_get(core, free_bytes) !=
+	if (counter_get(core, metadata_bytes) + counter_get(core, stored_bytes) +
+		    counter_get(core, overhead_bytes) + counter_get(core, limbo_bytes) +
+		    counter_get(core, free_bytes) !=
 	    core->arena.bytes)
 		return "the memory gauges do not add up to the arena";
 	return NULL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Order of shared writes. Birth: every field, then generation even (release), then the index. Page: bytes, slot and checksum, then
- * READY (release). Death: out of the index, then generation odd, then a full fence, and only then may memory be reused.
+ * Order of shared writes. Birth: every field, then generation even (release), then the index. Page: bytes, slot
+ * and checksum, then READY (release). Death: out of the index, then generation odd, then a full fence, and only
+ * then may memory be reused.
  */
 #include "daemon/core/block.h"
 
@@ -33,7 +34,8 @@ static bool evictable(const struct core *core, uint32_t block)
 {
 	const struct block *b = &core->blocks[block];
 
-	return b->state == BLOCK_LIVE && b->children == 0 && b->leases == 0 && b->holds == 0 && block_complete(core, block);
+	return b->state == BLOCK_LIVE && b->children == 0 && b->leases == 0 && b->holds == 0 &&
+	       block_complete(core, block);
 }
 
 /* Brings the policy in line after anything that evictable() looks at has changed. */
@@ -161,8 +163,8 @@ static void number_return(struct core *core, uint32_t block)
 	core->free_block = block;
 }
 
-static void shared_fill(struct core *core, uint32_t block, uint32_t space_id, struct block_key key, uint32_t parent,
-			uint32_t tokens, uint64_t map_offset)
+static void shared_fill(struct core *core, uint32_t block, uint32_t space_id, struct block_key key,
+			uint32_t parent, uint32_t tokens, uint64_t map_offset)
 {
 	struct kvp_block *shared = shared_block(core, block);
 	uint64_t generation = atomic_load_explicit(&shared->generation, memory_order_relaxed);
@@ -196,14 +198,16 @@ static void private_fill(struct core *core, uint32_t block, struct space *space)
 	core->entries[block] = (struct policy_entry){ .place = POLICY_ABSENT };
 }
 
-int block_create(struct core *core, uint32_t space_id, struct block_key key, uint32_t parent, uint32_t tokens, uint32_t *ret_block)
+int block_create(struct core *core, uint32_t space_id, struct block_key key, uint32_t parent, uint32_t tokens,
+		 uint32_t *ret_block)
 {
 	struct space *space = &core->spaces[space_id];
 	uint64_t map_offset;
 	uint32_t block;
 	int r;
 
-	kvp_assert(space->live && key.n >= 1 && key.n <= KVP_KEY_BYTES_MAX && tokens >= 1 && tokens <= space->schema.block_tokens);
+	kvp_assert(space->live && key.n >= 1 && key.n <= KVP_KEY_BYTES_MAX && tokens >= 1 &&
+		   tokens <= space->schema.block_tokens);
 	kvp_implies(parent, core->blocks[parent].state == BLOCK_LIVE);
 	if (parent)
 		block_hold(core, parent);
@@ -248,7 +252,8 @@ bool block_page_ready(const struct core *core, uint32_t block, uint32_t page)
 
 static uint64_t page_logical_f16(const struct space *space, uint32_t tokens)
 {
-	return (uint64_t)tokens * (space->schema.head_dim_k + space->schema.head_dim_v) * space->schema.page_heads * 2;
+	return (uint64_t)tokens * (space->schema.head_dim_k + space->schema.head_dim_v) *
+	       space->schema.page_heads * 2;
 }
 
 /* A block that is complete or dead is not being written. */
@@ -272,7 +277,8 @@ static void block_completed(struct core *core, uint32_t block)
 	policy_refresh(core, block);
 }
 
-static void page_publish(struct core *core, uint32_t block, uint32_t page, uint64_t offset, uint32_t n, uint64_t checksum)
+static void page_publish(struct core *core, uint32_t block, uint32_t page, uint64_t offset, uint32_t n,
+			 uint64_t checksum)
 {
 	struct kvp_block *shared = shared_block(core, block);
 	struct kvp_page *entry = &shared_pages(core, block)[page];
@@ -294,13 +300,15 @@ static void page_publish(struct core *core, uint32_t block, uint32_t page, uint6
 		block_completed(core, block);
 }
 
-int block_store_page(struct core *core, uint32_t block, uint32_t page, const void *bytes, uint32_t n, uint64_t checksum)
+int block_store_page(struct core *core, uint32_t block, uint32_t page, const void *bytes, uint32_t n,
+		     uint64_t checksum)
 {
 	struct space *space = block_space(core, block);
 	uint64_t offset;
 	int r;
 
-	kvp_assert(page < space->page_count && n <= space->page_class->slot_bytes && !block_page_ready(core, block, page));
+	kvp_assert(page < space->page_count && n <= space->page_class->slot_bytes &&
+		   !block_page_ready(core, block, page));
 	r = evict_for_slot(core, space->page_class, &offset);
 	if (r != KVP_OK)
 		return r;
@@ -337,7 +345,8 @@ int block_add_writer(struct core *core, uint32_t block, struct core_session *ses
 	int r;
 
 	kvp_assert(b->state == BLOCK_LIVE && !block_complete(core, block));
-	r = deadline_arm(&core->deadlines, &b->partial, core->now_ns + core->limits.partial_ttl_ms * UINT64_C(1000000));
+	r = deadline_arm(&core->deadlines, &b->partial,
+			 core->now_ns + core->limits.partial_ttl_ms * UINT64_C(1000000));
 	if (r < 0 || writer_find(core, block, session))
 		return r;
 	writer = calloc(1, sizeof(*writer));

@@ -2,12 +2,14 @@
 /*
  * The life of a block.
  *
- *	FREE --block_create--> LIVE, partial --last page--> LIVE, complete --block_kill--> (LIMBO while leased) --> FREE
+ *	FREE --block_create--> LIVE, partial --last page--> LIVE, complete --block_kill--> (LIMBO while leased)
+ *--> FREE
  *
- * A live block is in the index and its generation is even. It is partial until every page is there; meanwhile the sessions
- * that append to it are its writers, and it is dropped when the last of them leaves or no page came for partial_ttl_ms.
- * A complete block is in its space's policy, that is, it may be evicted, exactly when it has no resident child, no lease and
- * no hold. block_kill() takes only blocks without children: the resident blocks are always closed under "parent of".
+ * A live block is in the index and its generation is even. It is partial until every page is there; meanwhile
+ *the sessions that append to it are its writers, and it is dropped when the last of them leaves or no page came
+ *for partial_ttl_ms. A complete block is in its space's policy, that is, it may be evicted, exactly when it has
+ *no resident child, no lease and no hold. block_kill() takes only blocks without children: the resident blocks
+ *are always closed under "parent of".
  */
 #pragma once
 
@@ -22,15 +24,18 @@ struct block_key {
 uint32_t block_find(struct core *core, uint32_t space_id, struct block_key key);
 
 /*
- * A new live block without pages. parent is a live block or 0. The caller has seen that the key is not there. Evicts to make room.
- * Results: KVP_OK and the number; KVP_NO_SPACE; -EAGAIN (much was evicted; call again).
+ * A new live block without pages. parent is a live block or 0. The caller has seen that the key is not there.
+ * Evicts to make room. Results: KVP_OK and the number; KVP_NO_SPACE; -EAGAIN (much was evicted; call again).
  */
-int block_create(struct core *core, uint32_t space_id, struct block_key key, uint32_t parent, uint32_t tokens, uint32_t *ret_block);
+int block_create(struct core *core, uint32_t space_id, struct block_key key, uint32_t parent, uint32_t tokens,
+		 uint32_t *ret_block);
 
 /*
- * Copies a page in. bytes is read once. The page must not be ready. Results: KVP_OK; KVP_NO_SPACE; KVP_CORRUPT; -EAGAIN.
+ * Copies a page in. bytes is read once. The page must not be ready. Results: KVP_OK; KVP_NO_SPACE; KVP_CORRUPT;
+ * -EAGAIN.
  */
-int block_store_page(struct core *core, uint32_t block, uint32_t page, const void *bytes, uint32_t n, uint64_t checksum);
+int block_store_page(struct core *core, uint32_t block, uint32_t page, const void *bytes, uint32_t n,
+		     uint64_t checksum);
 
 bool block_page_ready(const struct core *core, uint32_t block, uint32_t page);
 bool block_complete(const struct core *core, uint32_t block);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The page server without the world: (state, request, now) -> (replies, effects). Deterministic; no system call, clock, thread
- * or descriptor. It works on arena memory that it is given and asks for effects through struct core_host.
+ * The page server without the world: (state, request, now) -> (replies, effects). Deterministic; no system
+ * call, clock, thread or descriptor. It works on arena memory that it is given and asks for effects through
+ * struct core_host.
  *
- * Calls come from one thread. Effects are called synchronously from within core_request(), core_run(), core_tick() and
- * core_stop(); they must not call back into the core. After hang_up() the core ignores the session's requests; the host
- * then calls core_session_close() at its leisure.
+ * Calls come from one thread. Effects are called synchronously from within core_request(), core_run(),
+ * core_tick() and core_stop(); they must not call back into the core. After hang_up() the core ignores the
+ * session's requests; the host then calls core_session_close() at its leisure.
  *
- * Long requests (copies, mass removal) are cut into slices: core_request() queues them and core_run() does one slice a call, sessions
- * in turn, so the host can serve other events between slices.
+ * Long requests (copies, mass removal) are cut into slices: core_request() queues them and core_run() does one
+ * slice a call, sessions in turn, so the host can serve other events between slices.
  */
 #pragma once
 
@@ -22,19 +23,22 @@ struct core_session;
 /* What the core asks of the world. context is core_options.context, peer what core_session_open() was given. */
 struct core_host {
 	/*
-	 * Memory shared with this peer only, zeroed, exactly this size; the host keeps it until the session closes.
-	 * Results: 0 and the mapping, or negative errno (the Hello is then refused with QUOTA and the session ends).
+	 * Memory shared with this peer only, zeroed, exactly this size; the host keeps it until the session
+	 * closes. Results: 0 and the mapping, or negative errno (the Hello is then refused with QUOTA and the
+	 * session ends).
 	 */
 	int (*staging_create)(void *context, void *peer, uint64_t bytes, void **ret_memory);
 
-	/* One message for the peer, without frame header; the bytes are the core's and valid during the call only. */
+	/* One message for the peer, without frame header; the bytes are the core's and valid during the call
+	 * only. */
 	void (*reply)(void *context, void *peer, const uint8_t *message, size_t n, unsigned flags);
 
 	/* Ends the session after the replies given so far. reason is static text. */
 	void (*hang_up)(void *context, void *peer, const char *reason);
 };
 
-#define CORE_REPLY_FDS 1u   /* goes with the arena's, the staging's (if created) and the event's (if wanted) descriptor */
+/* The reply goes with the arena's descriptor, the staging's (if created), the event's (if wanted). */
+#define CORE_REPLY_FDS 1u
 #define CORE_REPLY_FD_STAGING 2u
 #define CORE_REPLY_FD_EVENT 4u
 #define CORE_REPLY_EVENT 8u /* signal the session's event after this reply */
@@ -61,13 +65,13 @@ struct core_limits {
 };
 
 struct core_options {
-	void *arena;             /* page-aligned, zeroed, arena_bytes long; stays the caller's and outlives the core */
-	uint64_t arena_bytes;    /* a multiple of KVP_EXTENT_BYTES within KVP_ARENA_BYTES_MIN..MAX */
-	uint32_t blocks_max;     /* 0: one per 64 KiB of arena */
-	uint64_t incarnation;    /* not 0 */
+	void *arena; /* page-aligned, zeroed, arena_bytes long; stays the caller's and outlives the core */
+	uint64_t arena_bytes; /* a multiple of KVP_EXTENT_BYTES within KVP_ARENA_BYTES_MIN..MAX */
+	uint32_t blocks_max;  /* 0: one per 64 KiB of arena */
+	uint64_t incarnation; /* not 0 */
 	uint64_t hash_seed;
-	uint64_t now_ns;         /* monotonic */
-	const char *version;     /* static text */
+	uint64_t now_ns;     /* monotonic */
+	const char *version; /* static text */
 	struct core_limits limits;
 	const struct core_host *host;
 	void *context;
@@ -82,18 +86,22 @@ int core_new(const struct core_options *options, struct core **ret_core);
 struct core *core_free(struct core *core);
 
 /* A new connection. Results: 0; KVP_QUOTA (too many sessions, of all or of this uid); -ENOMEM. */
-int core_session_open(struct core *core, void *peer, uint32_t uid, uint64_t now_ns, struct core_session **ret_session);
+int core_session_open(struct core *core, void *peer, uint32_t uid, uint64_t now_ns,
+		      struct core_session **ret_session);
 
-/* The connection is gone: its leases end, blocks that it alone was writing and that are incomplete are dropped. NULL is fine. */
+/* The connection is gone: its leases end, blocks that it alone was writing and that are incomplete are dropped.
+ * NULL is fine. */
 struct core_session *core_session_close(struct core_session *session);
 
 /* One message body from the peer. Whatever it is, it is answered or the session is hung up. */
 void core_request(struct core_session *session, const uint8_t *message, size_t n, uint64_t now_ns);
 
-/* The host found the stream itself broken (a frame's length, descriptors): counts it as a protocol error and ends the session. */
+/* The host found the stream itself broken (a frame's length, descriptors): counts it as a protocol error and
+ * ends the session. */
 void core_session_fault(struct core_session *session, const char *reason);
 
-/* Requests that the session waits for; the host stops reading from a session that has KVP_REQUESTS_IN_FLIGHT_MAX. */
+/* Requests that the session waits for; the host stops reading from a session that has
+ * KVP_REQUESTS_IN_FLIGHT_MAX. */
 unsigned core_session_in_flight(const struct core_session *session);
 
 /* One slice of queued work. Returns whether more is queued. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Things that end by time: an intrusive binary heap of deadlines. A deadline is embedded in what it ends, armed at most once at
- * a time, and calls its expire function, unarmed, when core_tick() finds it due. Times are monotonic nanoseconds.
+ * Things that end by time: an intrusive binary heap of deadlines. A deadline is embedded in what it ends, armed
+ * at most once at a time, and calls its expire function, unarmed, when core_tick() finds it due. Times are
+ * monotonic nanoseconds.
  */
 #pragma once
 

@@ -7,11 +7,12 @@
 /* What may be evicted in one slice of work before the loop gets its turn. */
 #define EVICT_BATCH 64
 
-/* Evicts one block, of any space (space_id 0) or of one. Results: 1 and the stored bytes that went; 0 (nothing can go). */
+/* Evicts one block, of any space (space_id 0) or of one. Results: 1 and the stored bytes that went; 0 (nothing
+ * can go). */
 int evict_one(struct core *core, uint32_t space_id, uint64_t *ret_bytes);
 
 /*
- * A slot of the class, evicting what must go. Results: KVP_OK and its offset; KVP_NO_SPACE (nothing more can go); -EAGAIN
- * (EVICT_BATCH blocks went and it is not enough yet).
+ * A slot of the class, evicting what must go. Results: KVP_OK and its offset; KVP_NO_SPACE (nothing more can
+ * go); -EAGAIN (EVICT_BATCH blocks went and it is not enough yet).
  */
 int evict_for_slot(struct core *core, struct size_class *size_class, uint64_t *ret_offset);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A write brackets itself with the bucket's sequence; loads by this thread need no order, it is the only writer. */
+/* A write brackets itself with the bucket's sequence; loads by this thread need no order, it is the only
+ * writer. */
 #include "daemon/core/index.h"
 
 #include "base/contract.h"
@@ -86,7 +87,8 @@ void index_remove(struct arena *arena, uint64_t hash, uint32_t block)
 	kvp_unreachable();
 }
 
-static bool block_is(const struct arena *arena, uint32_t block, uint64_t hash, uint32_t space_id, const void *key, size_t key_bytes)
+static bool block_is(const struct arena *arena, uint32_t block, uint64_t hash, uint32_t space_id,
+		     const void *key, size_t key_bytes)
 {
 	const struct kvp_block *entry = &arena->blocks[block - 1];
 
@@ -95,7 +97,8 @@ static bool block_is(const struct arena *arena, uint32_t block, uint64_t hash, u
 	return !key || (entry->key_bytes == key_bytes && memcmp(entry->key, key, key_bytes) == 0);
 }
 
-static uint32_t find(const struct arena *arena, uint64_t hash, uint32_t space_id, const void *key, size_t key_bytes)
+static uint32_t find(const struct arena *arena, uint64_t hash, uint32_t space_id, const void *key,
+		     size_t key_bytes)
 {
 	uint16_t tag = kvp_hash_tag(hash);
 
@@ -117,7 +120,8 @@ static uint32_t find(const struct arena *arena, uint64_t hash, uint32_t space_id
 	return 0;
 }
 
-uint32_t index_find(const struct arena *arena, uint64_t hash, uint32_t space_id, const void *key, size_t key_bytes)
+uint32_t index_find(const struct arena *arena, uint64_t hash, uint32_t space_id, const void *key,
+		    size_t key_bytes)
 {
 	kvp_assert(key);
 	return find(arena, hash, space_id, key, key_bytes);

@@ -2,8 +2,9 @@
 /*
  * The core's private state, for the files of daemon/core only.
  *
- * Ownership: the core owns spaces, blocks, users and sessions; a session owns its leases, its writer marks and its queued
- * operations. Block numbers begin at 1; blocks[n] is the private half of arena.blocks[n - 1]. Space ids likewise.
+ * Ownership: the core owns spaces, blocks, users and sessions; a session owns its leases, its writer marks and
+ * its queued operations. Block numbers begin at 1; blocks[n] is the private half of arena.blocks[n - 1]. Space
+ * ids likewise.
  */
 #pragma once
 
@@ -158,8 +159,8 @@ struct core {
 	bool stopping;
 
 	struct space spaces[KVP_SPACES_MAX + 1];
-	struct block *blocks;          /* [blocks_count + 1] */
-	struct policy_entry *entries;  /* [blocks_count + 1] */
+	struct block *blocks;         /* [blocks_count + 1] */
+	struct policy_entry *entries; /* [blocks_count + 1] */
 	uint32_t free_block;
 
 	struct lease **leases;
@@ -176,17 +177,18 @@ struct core {
 
 	uint8_t *parse;
 	size_t parse_used;
-	uint8_t *reply_buffer;         /* KVP_FRAME_BYTES_MAX */
+	uint8_t *reply_buffer; /* KVP_FRAME_BYTES_MAX */
 	struct reply_scratch scratch;
 };
 
 /* Counters are shared memory with one writer: a relaxed load and store. */
-#define counter_add(core, name, amount)                                                             \
-	atomic_store_explicit(&(core)->arena.counters->name,                                        \
-			      atomic_load_explicit(&(core)->arena.counters->name, memory_order_relaxed) + (amount), \
+#define counter_add(core, name, amount)                                                                        \
+	atomic_store_explicit(&(core)->arena.counters->name,                                                   \
+			      atomic_load_explicit(&(core)->arena.counters->name, memory_order_relaxed) +      \
+				      (amount),                                                                \
 			      memory_order_relaxed)
 #define counter_sub(core, name, amount) counter_add(core, name, -(uint64_t)(amount))
-#define counter_set(core, name, value) \
+#define counter_set(core, name, value)                                                                         \
 	atomic_store_explicit(&(core)->arena.counters->name, (value), memory_order_relaxed)
 #define counter_get(core, name) atomic_load_explicit(&(core)->arena.counters->name, memory_order_relaxed)
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * LRU as a binary heap over (priority, tick of last use). A list would do for touches, but a parent becomes evictable when its
- * last child goes and must then enter at its own age, in the middle: the heap does that in O(log n) as well.
+ * LRU as a binary heap over (priority, tick of last use). A list would do for touches, but a parent becomes
+ * evictable when its last child goes and must then enter at its own age, in the middle: the heap does that in
+ * O(log n) as well.
  */
 #include "daemon/core/policy.h"
 

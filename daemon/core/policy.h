@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which block goes next. One policy instance a space, behind a vtable. The core tells it which blocks can be evicted now
- * (complete, no resident child, no lease) and when they were used; the policy orders them. It never sees others, so what it
- * names as victim may always go: that is how eviction stays prefix-closed and pins hold.
+ * Which block goes next. One policy instance a space, behind a vtable. The core tells it which blocks can be
+ * evicted now (complete, no resident child, no lease) and when they were used; the policy orders them. It never
+ * sees others, so what it names as victim may always go: that is how eviction stays prefix-closed and pins
+ * hold.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a policy knows of a block; one array for all, indexed by block number. The core writes priority and used, the policy place. */
+/* What a policy knows of a block; one array for all, indexed by block number. The core writes priority and
+ * used, the policy place. */
 struct policy_entry {
-	uint64_t used;    /* tick of the last use: a counter, not a clock */
-	uint32_t place;   /* POLICY_ABSENT when the policy does not hold it */
+	uint64_t used;     /* tick of the last use: a counter, not a clock */
+	uint32_t place;    /* POLICY_ABSENT when the policy does not hold it */
 	uint32_t priority; /* higher stays longer */
 };
 

@@ -4,8 +4,8 @@
  *
  *	NEW --Hello--> READY --protocol error, stop, hang-up--> OVER --host closes--> gone
  *
- * A session that is OVER is deaf: what it sent is dropped, its queued operations are abandoned when it closes. Queued operations
- * are served round robin over sessions, one slice each, in order within a session.
+ * A session that is OVER is deaf: what it sent is dropped, its queued operations are abandoned when it closes.
+ *Queued operations are served round robin over sessions, one slice each, in order within a session.
  */
 #include "daemon/core/lease.h"
 #include "daemon/core/parse.h"
@@ -30,10 +30,12 @@ static int session_arm(struct core_session *session)
 	struct core *core = session->core;
 
 	session->hello.expire = hello_expire;
-	return deadline_arm(&core->deadlines, &session->hello, core->now_ns + core->limits.hello_ttl_ms * NS_PER_MS);
+	return deadline_arm(&core->deadlines, &session->hello,
+			    core->now_ns + core->limits.hello_ttl_ms * NS_PER_MS);
 }
 
-int core_session_open(struct core *core, void *peer, uint32_t uid, uint64_t now_ns, struct core_session **ret_session)
+int core_session_open(struct core *core, void *peer, uint32_t uid, uint64_t now_ns,
+		      struct core_session **ret_session)
 {
 	struct core_session *session;
 

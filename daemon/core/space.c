@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The shared entry carries the schema, struct space what the daemon alone needs. state is the last write of a birth. */
+/* The shared entry carries the schema, struct space what the daemon alone needs. state is the last write of a
+ * birth. */
 #include "daemon/core/space.h"
 
 #include "base/checked.h"
@@ -110,10 +111,12 @@ const char *space_differs(struct core *core, uint32_t id, const struct space_req
 		const char *name;
 		bool same;
 	} fields[] = {
-		{ "model", entry->model_bytes == request->model.n && memcmp(entry->model, request->model.bytes, request->model.n) == 0 },
-		{ "revision", entry->revision_bytes == request->revision.n &&
-				(request->revision.n == 0 ||
-				 memcmp(entry->revision, request->revision.bytes, request->revision.n) == 0) },
+		{ "model", entry->model_bytes == request->model.n &&
+				   memcmp(entry->model, request->model.bytes, request->model.n) == 0 },
+		{ "revision",
+		  entry->revision_bytes == request->revision.n &&
+			  (request->revision.n == 0 ||
+			   memcmp(entry->revision, request->revision.bytes, request->revision.n) == 0) },
 		{ "dtype", entry->dtype == request->dtype },
 		{ "layers", entry->layers == schema->layers },
 		{ "kv_heads", entry->kv_heads == schema->kv_heads },
@@ -135,7 +138,8 @@ void space_schema_fill(const struct kvp_space_entry *entry, Kvpaged__V1__Schema 
 {
 	kvpaged__v1__schema__init(schema);
 	schema->model = (ProtobufCBinaryData){ .data = (uint8_t *)entry->model, .len = entry->model_bytes };
-	schema->revision = (ProtobufCBinaryData){ .data = (uint8_t *)entry->revision, .len = entry->revision_bytes };
+	schema->revision =
+		(ProtobufCBinaryData){ .data = (uint8_t *)entry->revision, .len = entry->revision_bytes };
 	schema->dtype = entry->dtype;
 	schema->layers = entry->layers;
 	schema->kv_heads = entry->kv_heads;

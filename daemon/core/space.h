@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Spaces: registered schemas. A space lives in the shared table until it is dropped; it is dropped only when it holds no block
- * and no session has it open, so an id never changes its meaning for anybody who uses it.
+ * Spaces: registered schemas. A space lives in the shared table until it is dropped; it is dropped only when it
+ * holds no block and no session has it open, so an id never changes its meaning for anybody who uses it.
  */
 #pragma once
 
@@ -21,8 +21,8 @@ struct space_request {
 uint32_t space_find(struct core *core, const uint8_t *name, size_t n);
 
 /*
- * Registers a space; its schema must be complete and its name new. Results: KVP_OK and the id; KVP_TOO_MANY (spaces, size
- * classes, or memory).
+ * Registers a space; its schema must be complete and its name new. Results: KVP_OK and the id; KVP_TOO_MANY
+ * (spaces, size classes, or memory).
  */
 int space_create(struct core *core, const struct space_request *request, uint32_t *ret_id);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What lies below RAM. An evicted block is offered to the tier; a missing one is asked of it. Calls return at once; what they
- * started ends with a completion that the host delivers. A tier that loses a block makes it a miss, never wrong bytes.
- * tier_none keeps nothing.
+ * What lies below RAM. An evicted block is offered to the tier; a missing one is asked of it. Calls return at
+ * once; what they started ends with a completion that the host delivers. A tier that loses a block makes it a
+ * miss, never wrong bytes. tier_none keeps nothing.
  */
 #pragma once
 

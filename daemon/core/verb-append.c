@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Append: pages from the session's staging memory into one block. The numbers are checked when the request comes; the work is a queued
- * operation, done in the session's order, so a block may name the one before it as parent. Each slice copies slice_bytes.
+ * Append: pages from the session's staging memory into one block. The numbers are checked when the request
+ * comes; the work is a queued operation, done in the session's order, so a block may name the one before it as
+ * parent. Each slice copies slice_bytes.
  *
- * Between slices anything may happen to the block: the operation remembers number and generation and looks again.
+ * Between slices anything may happen to the block: the operation remembers number and generation and looks
+ * again.
  */
 #include "daemon/core/verbs.h"
 
@@ -45,7 +47,8 @@ static void append_destroy(struct core *core, struct op *op)
 	free(append);
 }
 
-static enum op_progress append_fail(struct core_session *session, const struct append *append, enum kvp_status status)
+static enum op_progress append_fail(struct core_session *session, const struct append *append,
+				    enum kvp_status status)
 {
 	Reply reply = KVPAGED__V1__REPLY__INIT;
 
@@ -67,8 +70,10 @@ static int block_resolve(struct core_session *session, struct append *append)
 
 	if (block) {
 		const struct kvp_block *shared = shared_block(core, block);
-		uint64_t parent_hash =
-			parent_key.n ? kvp_key_hash(core->arena.header->hash_seed, append->space_id, parent_key.bytes, parent_key.n) : 0;
+		uint64_t parent_hash = parent_key.n
+					       ? kvp_key_hash(core->arena.header->hash_seed, append->space_id,
+							      parent_key.bytes, parent_key.n)
+					       : 0;
 
 		if (shared->tokens != append->tokens || shared->parent_hash != parent_hash)
 			return KVP_CONFLICT;
@@ -95,7 +100,8 @@ static int block_resolve(struct core_session *session, struct append *append)
 
 static bool block_lost(const struct core *core, const struct append *append)
 {
-	return atomic_load_explicit(&shared_block(core, append->block)->generation, memory_order_relaxed) != append->generation;
+	return atomic_load_explicit(&shared_block(core, append->block)->generation, memory_order_relaxed) !=
+	       append->generation;
 }
 
 /* One page. Results: KVP_OK with its status written, or -EAGAIN. */
@@ -108,8 +114,8 @@ static int page_do(struct core_session *session, struct append *append)
 		counter_add(session->core, append_present_total, 1);
 		r = KVP_PRESENT;
 	} else {
-		r = block_store_page(session->core, append->block, page->index, session->staging + page->offset, page->length,
-				     page->checksum);
+		r = block_store_page(session->core, append->block, page->index, session->staging + page->offset,
+				     page->length, page->checksum);
 		if (r == -EAGAIN)
 			return r;
 		if (r == KVP_NO_SPACE)
@@ -120,8 +126,8 @@ static int page_do(struct core_session *session, struct append *append)
 }
 
 /*
- * A block that got no page, or could not get all of its pages for lack of room, would only wait for its time to end: it goes now
- * if nobody else is writing it.
+ * A block that got no page, or could not get all of its pages for lack of room, would only wait for its time to
+ * end: it goes now if nobody else is writing it.
  */
 static void give_up_partial(struct core_session *session, const struct append *append)
 {
@@ -181,7 +187,8 @@ static enum op_progress append_step(struct core_session *session, struct op *op)
 }
 
 /* Checks every number of the request against the space and the staging memory. NULL, or what is wrong. */
-static const char *pages_check(const struct core_session *session, const struct space *space, const Kvpaged__V1__Append *request)
+static const char *pages_check(const struct core_session *session, const struct space *space,
+			       const Kvpaged__V1__Append *request)
 {
 	uint32_t length = page_bytes(&space->schema, request->tokens);
 

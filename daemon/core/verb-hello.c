@@ -57,7 +57,8 @@ static void reply_fill(struct core_session *session, Kvpaged__V1__HelloReply *he
 }
 
 /* A refused Hello ends the session, after its reply. */
-static enum verb_result refuse(struct core_session *session, Reply *reply, enum kvp_status status, const char *text)
+static enum verb_result refuse(struct core_session *session, Reply *reply, enum kvp_status status,
+			       const char *text)
 {
 	(void)reply_fail(reply, status, text);
 	reply_send(session, reply, 0);
@@ -77,8 +78,10 @@ enum verb_result verb_hello(struct core_session *session, const Request *request
 	if (hello->version_min > KVP_PROTOCOL_VERSION_MAX || hello->version_max < KVP_PROTOCOL_VERSION_MIN ||
 	    hello->version_min > hello->version_max)
 		return refuse(session, reply, KVP_VERSION, "this daemon speaks protocol version 1 only");
-	if (hello->client_name.len > KVP_NAME_BYTES_MAX || !text_is_clean(hello->client_name.data, hello->client_name.len))
-		return refuse(session, reply, KVP_INVALID, "client_name must be at most 128 bytes of UTF-8 without control characters");
+	if (hello->client_name.len > KVP_NAME_BYTES_MAX ||
+	    !text_is_clean(hello->client_name.data, hello->client_name.len))
+		return refuse(session, reply, KVP_INVALID,
+			      "client_name must be at most 128 bytes of UTF-8 without control characters");
 	r = staging_give(session, hello->staging_bytes);
 	if (r != KVP_OK) {
 		counter_add(session->core, quota_refused_total, 1);
@@ -90,7 +93,8 @@ enum verb_result verb_hello(struct core_session *session, const Request *request
 	reply_fill(session, &answer, fds);
 	reply->verb_case = KVPAGED__V1__REPLY__VERB_HELLO;
 	reply->hello = &answer;
-	reply_send(session, reply, CORE_REPLY_FDS | (session->staging ? CORE_REPLY_FD_STAGING : 0) |
-					   (session->want_event ? CORE_REPLY_FD_EVENT : 0));
+	reply_send(session, reply,
+		   CORE_REPLY_FDS | (session->staging ? CORE_REPLY_FD_STAGING : 0) |
+			   (session->want_event ? CORE_REPLY_FD_EVENT : 0));
 	return VERB_QUEUED;
 }

@@ -7,8 +7,9 @@
 /* What is done to each block. Returns its status. */
 typedef enum kvp_status keep_fn(struct core *core, uint32_t block, const Request *request);
 
-static enum verb_result for_each_key(struct core_session *session, uint32_t space_id, size_t n_keys, const ProtobufCBinaryData *keys,
-				     const Request *request, keep_fn *fn, Reply *reply)
+static enum verb_result for_each_key(struct core_session *session, uint32_t space_id, size_t n_keys,
+				     const ProtobufCBinaryData *keys, const Request *request, keep_fn *fn,
+				     Reply *reply)
 {
 	struct core *core = session->core;
 
@@ -64,7 +65,8 @@ enum verb_result verb_pin(struct core_session *session, const Request *request, 
 	if (body->priority < 1 || body->priority > KVP_PIN_PRIORITY_MAX)
 		return reply_fail(reply, KVP_RANGE, "priority must be 1..15");
 	if (body->ttl_ms < 1 || body->ttl_ms > session->core->limits.keep_ttl_ms_max)
-		return reply_fail(reply, KVP_RANGE, "ttl_ms must be 1 up to the daemon's block.keep_ttl_max_ms");
+		return reply_fail(reply, KVP_RANGE,
+				  "ttl_ms must be 1 up to the daemon's block.keep_ttl_max_ms");
 	return for_each_key(session, body->space_id, body->n_keys, body->keys, request, pin, reply);
 }
 

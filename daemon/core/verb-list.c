@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * List: the blocks of a space, a part at a time, in the order of block numbers. The cursor is the number to go on from. A part also
- * ends when enough entries of other spaces were looked at, so it may be short, or empty, before the end.
+ * List: the blocks of a space, a part at a time, in the order of block numbers. The cursor is the number to go
+ * on from. A part also ends when enough entries of other spaces were looked at, so it may be short, or empty,
+ * before the end.
  */
 #include "daemon/core/verbs.h"
 
@@ -19,7 +20,8 @@ static void item_fill(struct core *core, uint32_t block, Kvpaged__V1__ListItem *
 	item->tokens = shared->tokens;
 	item->pages_ready = atomic_load_explicit(&shared->pages_ready, memory_order_relaxed);
 	item->page_count = shared->page_count;
-	item->stored_bytes = (uint64_t)item->pages_ready * page_bytes(&block_space(core, block)->schema, shared->tokens);
+	item->stored_bytes =
+		(uint64_t)item->pages_ready * page_bytes(&block_space(core, block)->schema, shared->tokens);
 	item->leases = b->leases;
 	item->children = b->children;
 	item->priority = core->entries[block].priority;
@@ -41,10 +43,12 @@ enum verb_result verb_list(struct core_session *session, const Request *request,
 	if (limit == 0 || limit > KVP_LIST_ITEMS_MAX)
 		limit = KVP_LIST_ITEMS_MAX;
 	answer.items = scratch->list_item_pointers;
-	for (unsigned looked = 0; at <= core->arena.blocks_count && answer.n_items < limit && looked < LOOK_MAX; at++, looked++) {
+	for (unsigned looked = 0; at <= core->arena.blocks_count && answer.n_items < limit && looked < LOOK_MAX;
+	     at++, looked++) {
 		uint32_t block = (uint32_t)at;
 
-		if (core->blocks[block].state != BLOCK_LIVE || shared_block(core, block)->space_id != body->space_id)
+		if (core->blocks[block].state != BLOCK_LIVE ||
+		    shared_block(core, block)->space_id != body->space_id)
 			continue;
 		item_fill(core, block, &scratch->list_items[answer.n_items]);
 		scratch->list_item_pointers[answer.n_items] = &scratch->list_items[answer.n_items];

@@ -4,8 +4,8 @@
 #include "daemon/core/verbs.h"
 
 /* Whether the block at this key has the wanted pages. */
-static enum kvp_status look_up(struct core *core, uint32_t space_id, ProtobufCBinaryData key, const struct page_range *range,
-			       uint32_t *ret_block)
+static enum kvp_status look_up(struct core *core, uint32_t space_id, ProtobufCBinaryData key,
+			       const struct page_range *range, uint32_t *ret_block)
 {
 	uint32_t block;
 
@@ -21,8 +21,8 @@ static enum kvp_status look_up(struct core *core, uint32_t space_id, ProtobufCBi
 }
 
 /* Checks what Fetch and Match share. NULL with the reply failed. */
-static struct space *read_space(struct core_session *session, uint32_t space_id, size_t n_keys, const Kvpaged__V1__Range *range,
-				struct page_range *ret_range, Reply *reply)
+static struct space *read_space(struct core_session *session, uint32_t space_id, size_t n_keys,
+				const Kvpaged__V1__Range *range, struct page_range *ret_range, Reply *reply)
 {
 	struct space *space = space_of(session, space_id, reply);
 
@@ -39,8 +39,8 @@ static struct space *read_space(struct core_session *session, uint32_t space_id,
 	return space;
 }
 
-static void fetch_one(struct core_session *session, uint32_t space_id, ProtobufCBinaryData key, const struct page_range *range,
-		      uint32_t ttl_ms, Kvpaged__V1__FetchItem *item)
+static void fetch_one(struct core_session *session, uint32_t space_id, ProtobufCBinaryData key,
+		      const struct page_range *range, uint32_t ttl_ms, Kvpaged__V1__FetchItem *item)
 {
 	struct core *core = session->core;
 	uint32_t block = 0;
@@ -78,7 +78,8 @@ enum verb_result verb_fetch(struct core_session *session, const Request *request
 		ttl_ms = core->limits.lease_ttl_ms_max;
 	for (size_t i = 0; i < fetch->n_keys; i++) {
 		kvpaged__v1__fetch_item__init(&core->scratch.fetch_items[i]);
-		fetch_one(session, fetch->space_id, fetch->keys[i], &range, ttl_ms, &core->scratch.fetch_items[i]);
+		fetch_one(session, fetch->space_id, fetch->keys[i], &range, ttl_ms,
+			  &core->scratch.fetch_items[i]);
 		core->scratch.fetch_item_pointers[i] = &core->scratch.fetch_items[i];
 	}
 	answer.n_items = fetch->n_keys;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Delete, Evict and DropSpace. Removing may concern many blocks, so all are queued operations that remove REMOVE_BATCH blocks a
- * slice; what they look for is looked up again in each slice.
+ * Delete, Evict and DropSpace. Removing may concern many blocks, so all are queued operations that remove
+ * REMOVE_BATCH blocks a slice; what they look for is looked up again in each slice.
  */
 #include "daemon/core/evict.h"
 #include "daemon/core/space.h"
@@ -114,7 +114,8 @@ static enum op_progress evict_step(struct core_session *session, struct op *op)
 	Kvpaged__V1__EvictReply answer = KVPAGED__V1__EVICT_REPLY__INIT;
 	Reply reply = KVPAGED__V1__REPLY__INIT;
 
-	for (unsigned i = 0; eviction->bytes < eviction->bytes_wanted && eviction->blocks < eviction->blocks_wanted; i++) {
+	for (unsigned i = 0;
+	     eviction->bytes < eviction->bytes_wanted && eviction->blocks < eviction->blocks_wanted; i++) {
 		uint64_t bytes;
 
 		if (i == REMOVE_BATCH)

@@ -55,7 +55,8 @@ static const char *mismatch_text(const char *field)
 		const char *text;
 	} texts[] = {
 #define X(field) { #field, "the space exists with another " #field },
-		X(model) X(revision) X(dtype) X(layers) X(kv_heads) X(head_dim_k) X(head_dim_v) X(block_tokens) X(codec_k) X(codec_v)
+		X(model) X(revision) X(dtype) X(layers) X(kv_heads) X(head_dim_k) X(head_dim_v) X(block_tokens)
+			X(codec_k) X(codec_v)
 #undef X
 	};
 
@@ -95,17 +96,21 @@ enum verb_result verb_open_space(struct core_session *session, const Request *re
 	int r;
 
 	if (!text_valid(open->name, 1, KVP_NAME_BYTES_MAX))
-		return reply_fail(reply, KVP_INVALID, "name must be 1..128 bytes of UTF-8 without control characters");
+		return reply_fail(reply, KVP_INVALID,
+				  "name must be 1..128 bytes of UTF-8 without control characters");
 	id = space_find(core, open->name.data, open->name.len);
 	if (!open->schema)
-		return id ? opened(session, id, false, reply) : reply_fail(reply, KVP_NO_SPACE_NAMED, "no such space");
+		return id ? opened(session, id, false, reply)
+			  : reply_fail(reply, KVP_NO_SPACE_NAMED, "no such space");
 	wrong = schema_parse(open, &wanted);
 	if (wrong)
 		return reply_fail(reply, KVP_INVALID, wrong);
 	if (id) {
 		wrong = space_differs(core, id, &wanted);
-		return wrong ? reply_fail(reply, KVP_SCHEMA, mismatch_text(wrong)) : opened(session, id, false, reply);
+		return wrong ? reply_fail(reply, KVP_SCHEMA, mismatch_text(wrong))
+			     : opened(session, id, false, reply);
 	}
 	r = space_create(core, &wanted, &id);
-	return r == KVP_OK ? opened(session, id, true, reply) : reply_fail(reply, (enum kvp_status)r, "too many spaces");
+	return r == KVP_OK ? opened(session, id, true, reply)
+			   : reply_fail(reply, (enum kvp_status)r, "too many spaces");
 }

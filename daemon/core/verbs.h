@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the request verbs share. A handler looks at one parsed request and either fills the reply (which is sent at once) or
- * queues an operation that replies when it is done. The parsed request lives only during the call.
+ * What the request verbs share. A handler looks at one parsed request and either fills the reply (which is sent
+ * at once) or queues an operation that replies when it is done. The parsed request lives only during the call.
  */
 #pragma once
 
@@ -31,7 +31,8 @@ verb_fn verb_stats;
 verb_fn verb_list;
 verb_fn verb_config;
 
-/* Fails the request: status, and a sentence for people (static text). Returns VERB_REPLY, for return reply_fail(...). */
+/* Fails the request: status, and a sentence for people (static text). Returns VERB_REPLY, for return
+ * reply_fail(...). */
 enum verb_result reply_fail(Reply *reply, enum kvp_status status, const char *text);
 
 /* Sends a reply; flags are CORE_REPLY_*. */
@@ -73,7 +74,8 @@ struct page_range {
 	uint32_t group_end;
 };
 
-/* Resolves a Range (NULL: everything) against the space. Heads that share a page with wanted ones come along. false: out of range. */
+/* Resolves a Range (NULL: everything) against the space. Heads that share a page with wanted ones come along.
+ * false: out of range. */
 bool range_resolve(const struct space *space, const Kvpaged__V1__Range *range, struct page_range *ret_range);
 
 /* Whether every page in range is ready. */

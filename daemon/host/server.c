@@ -141,8 +141,7 @@ static void on_drain_over(uv_timer_t *timer)
 {
 	struct server *server = timer->data;
 
-	log_line(server->log, LOG_LEVEL_WARNING,
-		 "stopping: not everything was done within stop.drain_ms");
+	log_line(server->log, LOG_LEVEL_WARNING, "stopping: not everything was done within stop.drain_ms");
 	close_all(server);
 }
 
@@ -174,8 +173,9 @@ static void on_reload_signal(uv_signal_t *handle, int number)
 /* --- the loop ------------------------------------------------------------------------ */
 
 /*
- * The clock alone cannot tell our own work from what a busy machine takes in between. CPU time since the end of the turn before
- * includes the polls between them, which is little; it costs one system call a turn instead of two.
+ * The clock alone cannot tell our own work from what a busy machine takes in between. CPU time since the end of
+ * the turn before includes the polls between them, which is little; it costs one system call a turn instead of
+ * two.
  */
 static void note_turn(struct server *server)
 {
@@ -250,8 +250,7 @@ static int start_signals(struct server *server)
 	return 0;
 }
 
-static int start_core(struct server *server, const struct core_config_item *items,
-		      struct host_error *error)
+static int start_core(struct server *server, const struct core_config_item *items, struct host_error *error)
 {
 	struct core_options options = {
 		.arena = server->arena->memory,
@@ -271,15 +270,13 @@ static int start_core(struct server *server, const struct core_config_item *item
 	if (r == 0)
 		r = random_u64(&options.hash_seed);
 	if (r < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE, "no random numbers: %s",
-				      strerror(-r));
+		return host_error_set(error, HOST_EXIT_FAILURE, "no random numbers: %s", strerror(-r));
 	r = core_new(&options, &server->core);
 	if (r == -EINVAL)
 		return host_error_set(
 			error, HOST_EXIT_CONFIG,
 			"arena.bytes leaves no room for pages beside the tables for arena.blocks");
-	return r < 0 ? host_error_set(error, HOST_EXIT_FAILURE, "cannot lay out the arena: %s",
-				      strerror(-r))
+	return r < 0 ? host_error_set(error, HOST_EXIT_FAILURE, "cannot lay out the arena: %s", strerror(-r))
 		     : 0;
 }
 
@@ -297,8 +294,7 @@ static int start_listener(struct server *server, struct host_error *error)
 	return listener_open(&server->listener, server, &options, error);
 }
 
-int server_new(const struct server_options *options, struct server **ret_server,
-	       struct host_error *error)
+int server_new(const struct server_options *options, struct server **ret_server, struct host_error *error)
 {
 	_cleanup_(server_freep) struct server *server = NULL;
 	struct server *fresh = calloc(1, sizeof(*fresh));
@@ -306,8 +302,7 @@ int server_new(const struct server_options *options, struct server **ret_server,
 
 	if (r < 0) {
 		free(fresh);
-		return host_error_set(error, HOST_EXIT_FAILURE, "cannot make the loop: %s",
-				      strerror(-r));
+		return host_error_set(error, HOST_EXIT_FAILURE, "cannot make the loop: %s", strerror(-r));
 	}
 	server = fresh;
 	server->config = options->config;
@@ -325,8 +320,7 @@ int server_new(const struct server_options *options, struct server **ret_server,
 		return r;
 	r = start_signals(server);
 	if (r < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE, "cannot watch signals: %s",
-				      strerror(-r));
+		return host_error_set(error, HOST_EXIT_FAILURE, "cannot watch signals: %s", strerror(-r));
 	r = start_listener(server, error);
 	if (r < 0)
 		return r;

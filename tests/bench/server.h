@@ -13,8 +13,8 @@ struct bench_server {
 };
 
 /*
- * Starts the program $KVPAGED_BIN, or the one that was built beside kvbench, with this arena, prefaulted, and waits until
- * it accepts. It dies with this process. Results: 0, or 1 after a line on stderr.
+ * Starts the program $KVPAGED_BIN, or the one that was built beside kvbench, with this arena, prefaulted, and
+ * waits until it accepts. It dies with this process. Results: 0, or 1 after a line on stderr.
  */
 int bench_server_start(struct bench_server *server, uint64_t arena_bytes);
 

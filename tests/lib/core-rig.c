@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The host remembers the last reply of each peer; a test looks at it before it sends the next request. */
 #include "tests/lib/core-rig.h"
 
 #include "base/contract.h"
@@ -187,7 +188,8 @@ static ProtobufCBinaryData text(const char *s)
 	return (ProtobufCBinaryData){ .data = (uint8_t *)s, .len = s ? strlen(s) : 0 };
 }
 
-uint32_t rig_open(struct rig_peer *peer, const char *name, const Kvpaged__V1__Schema *schema, Kvpaged__V1__OpenSpaceReply *ret_reply)
+uint32_t rig_open(struct rig_peer *peer, const char *name, const Kvpaged__V1__Schema *schema,
+		  Kvpaged__V1__OpenSpaceReply *ret_reply)
 {
 	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
 	Kvpaged__V1__OpenSpace open = KVPAGED__V1__OPEN_SPACE__INIT;
@@ -206,8 +208,8 @@ uint32_t rig_open(struct rig_peer *peer, const char *name, const Kvpaged__V1__Sc
 	return reply->open_space->space_id;
 }
 
-unsigned rig_append(struct rig_peer *peer, uint32_t space_id, const char *key, const char *parent, uint32_t tokens, uint32_t page_bytes,
-		    uint32_t first, uint32_t n, uint8_t fill)
+unsigned rig_append(struct rig_peer *peer, uint32_t space_id, const char *key, const char *parent,
+		    uint32_t tokens, uint32_t page_bytes, uint32_t first, uint32_t n, uint8_t fill)
 {
 	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
 	Kvpaged__V1__Append append = KVPAGED__V1__APPEND__INIT;
@@ -238,7 +240,8 @@ unsigned rig_append(struct rig_peer *peer, uint32_t space_id, const char *key, c
 	return status;
 }
 
-unsigned rig_fetch(struct rig_peer *peer, uint32_t space_id, const char *key, uint32_t ttl_ms, Kvpaged__V1__FetchItem *ret_item)
+unsigned rig_fetch(struct rig_peer *peer, uint32_t space_id, const char *key, uint32_t ttl_ms,
+		   Kvpaged__V1__FetchItem *ret_item)
 {
 	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
 	Kvpaged__V1__Fetch fetch = KVPAGED__V1__FETCH__INIT;

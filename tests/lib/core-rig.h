@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon's core in a test, with a host that only remembers: sessions are peers with a heap-allocated staging memory, replies
- * are kept unpacked, hang-ups are flags, and time is a number that the test moves.
+ * The daemon's core in a test, with a host that only remembers: sessions are peers with a heap-allocated
+ * staging memory, replies are kept unpacked, hang-ups are flags, and time is a number that the test moves.
  */
 #pragma once
 
@@ -71,17 +71,19 @@ void rig_audit(struct rig *rig);
 void rig_schema(Kvpaged__V1__Schema *schema, uint32_t layers, uint32_t kv_heads, uint32_t head_dim);
 
 /* Opens a space; fails the test if that is refused. Returns its id. */
-uint32_t rig_open(struct rig_peer *peer, const char *name, const Kvpaged__V1__Schema *schema, Kvpaged__V1__OpenSpaceReply *ret_reply);
+uint32_t rig_open(struct rig_peer *peer, const char *name, const Kvpaged__V1__Schema *schema,
+		  Kvpaged__V1__OpenSpaceReply *ret_reply);
 
 /*
- * Appends pages [first, first + n) of a block whose bytes all are fill. key and parent are text; parent NULL: a root. Runs the
- * queue. Returns the request's status; page statuses are in the last reply.
+ * Appends pages [first, first + n) of a block whose bytes all are fill. key and parent are text; parent NULL: a
+ * root. Runs the queue. Returns the request's status; page statuses are in the last reply.
  */
-unsigned rig_append(struct rig_peer *peer, uint32_t space_id, const char *key, const char *parent, uint32_t tokens, uint32_t page_bytes,
-		    uint32_t first, uint32_t n, uint8_t fill);
+unsigned rig_append(struct rig_peer *peer, uint32_t space_id, const char *key, const char *parent,
+		    uint32_t tokens, uint32_t page_bytes, uint32_t first, uint32_t n, uint8_t fill);
 
 /* The status of a Fetch of one key; the lease's id if ret_lease is not NULL. */
-unsigned rig_fetch(struct rig_peer *peer, uint32_t space_id, const char *key, uint32_t ttl_ms, Kvpaged__V1__FetchItem *ret_item);
+unsigned rig_fetch(struct rig_peer *peer, uint32_t space_id, const char *key, uint32_t ttl_ms,
+		   Kvpaged__V1__FetchItem *ret_item);
 
 /* Deletes one key; its status. */
 unsigned rig_delete(struct rig_peer *peer, uint32_t space_id, const char *key);

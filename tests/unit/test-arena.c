@@ -34,7 +34,8 @@ static void test_layout(void **state)
 	assert_int_equal(arena.header->magic, KVP_ARENA_MAGIC);
 	assert_int_equal(arena.extents_offset % KVP_EXTENT_BYTES, 0);
 	assert_int_equal(arena.extents_offset + arena.extents_count * KVP_EXTENT_BYTES, ARENA);
-	assert_true(arena.header->blocks_offset + arena.blocks_count * sizeof(struct kvp_block) <= arena.extents_offset);
+	assert_true(arena.header->blocks_offset + arena.blocks_count * sizeof(struct kvp_block) <=
+		    arena.extents_offset);
 	assert_true(arena.header->index_offset % 64 == 0 && arena.header->spaces_offset % 64 == 0);
 	arena_close(&arena);
 }

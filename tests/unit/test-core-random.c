@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The core under seeded random work: appends, fetches, deletes, evictions, hang-ups and time, with every invariant checked after
- * each step, and contents against what the key says they must be. KVP_SEED chooses the seed, KVP_STEPS the length.
+ * The core under seeded random work: appends, fetches, deletes, evictions, hang-ups and time, with every
+ * invariant checked after each step, and contents against what the key says they must be. KVP_SEED chooses the
+ * seed, KVP_STEPS the length.
  */
 #include "tests/lib/core-rig.h"
 #include "tests/lib/harness.h"
@@ -62,7 +63,8 @@ static void do_append(struct work *work, struct rig_peer *peer)
 	char key[8], parent[8];
 
 	names(number, key, parent);
-	(void)rig_append(peer, work->ids[s], key, parent, s ? 64 : 16, work->spaces[s].page_bytes, first, n, (uint8_t)(number + 100 * s));
+	(void)rig_append(peer, work->ids[s], key, parent, s ? 64 : 16, work->spaces[s].page_bytes, first, n,
+			 (uint8_t)(number + 100 * s));
 }
 
 static void do_fetch(struct work *work, struct rig_peer *peer)
@@ -80,7 +82,8 @@ static void do_fetch(struct work *work, struct rig_peer *peer)
 	assert_int_equal(block->generation, item.generation);
 	map = (const struct kvp_page *)((const uint8_t *)work->rig.arena + block->map_offset);
 	for (uint32_t page = 0; page < block->page_count; page++) {
-		const uint8_t *bytes = (const uint8_t *)work->rig.arena + (uint64_t)map[page].slot * KVP_SLOT_ALIGN;
+		const uint8_t *bytes =
+			(const uint8_t *)work->rig.arena + (uint64_t)map[page].slot * KVP_SLOT_ALIGN;
 
 		assert_int_equal(bytes[0], (uint8_t)(number + 100 * s));
 		assert_int_equal(bytes[work->spaces[s].page_bytes - 1], (uint8_t)(number + 100 * s));

@@ -78,7 +78,9 @@ static void test_hello_versions(void **state)
 static void test_malformed_messages(void **state)
 {
 	/* Wrong wire type, cut varint, overlong varint, cut length, group. */
-	static const char *const bad[] = { "\x0d\x01", "\x08\x80", "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "\x12\x7f", "\x0b" };
+	static const char *const bad[] = { "\x0d\x01", "\x08\x80",
+					   "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "\x12\x7f",
+					   "\x0b" };
 	struct rig rig;
 
 	rig_start(&rig, ARENA, 0, NULL);
@@ -94,7 +96,8 @@ static void test_malformed_messages(void **state)
 	rig_stop(&rig);
 }
 
-/* A megabyte of empty submessages unfolds to 32 times its size: refused by the parser's bound, not by malloc. */
+/* A megabyte of empty submessages unfolds to 32 times its size: refused by the parser's bound, not by malloc.
+ */
 static void test_unfolding_is_bounded(void **state)
 {
 	struct rig rig;
@@ -108,7 +111,7 @@ static void test_unfolding_is_bounded(void **state)
 	message[at++] = 0x08;
 	message[at++] = 0x09;
 	message[at++] = 0x22; /* append */
-	for (size_t left = body; ; left >>= 7) {
+	for (size_t left = body;; left >>= 7) {
 		message[at++] = (uint8_t)((left & 0x7f) | (left > 0x7f ? 0x80 : 0));
 		if (left <= 0x7f)
 			break;
@@ -192,10 +195,11 @@ static void test_space_mismatch_names_field(void **state)
 	Kvpaged__V1__Schema schema, other;
 	Kvpaged__V1__OpenSpace open = KVPAGED__V1__OPEN_SPACE__INIT;
 	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
-	uint32_t *const fields[] = { &other.layers, &other.kv_heads, &other.head_dim_k, &other.head_dim_v, &other.block_tokens,
-				     &other.codec_k, &other.codec_v, &other.dtype, &other.page_heads };
-	static const char *const names[] = { "layers", "kv_heads", "head_dim_k", "head_dim_v", "block_tokens", "codec_k", "codec_v",
-					     "dtype", "page_heads" };
+	uint32_t *const fields[] = { &other.layers,     &other.kv_heads,     &other.head_dim_k,
+				     &other.head_dim_v, &other.block_tokens, &other.codec_k,
+				     &other.codec_v,    &other.dtype,        &other.page_heads };
+	static const char *const names[] = { "layers",  "kv_heads", "head_dim_k", "head_dim_v", "block_tokens",
+					     "codec_k", "codec_v",  "dtype",      "page_heads" };
 	static const uint32_t values[] = { 5, 4, 72, 72, 17, 17, 17, 2, 1 };
 
 	rig_start(&rig, ARENA, 0, NULL);
@@ -230,9 +234,11 @@ static void test_space_invalid(void **state)
 	Kvpaged__V1__Schema schema;
 	Kvpaged__V1__OpenSpace open = KVPAGED__V1__OPEN_SPACE__INIT;
 	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
-	uint32_t *const fields[] = { &schema.layers, &schema.layers, &schema.kv_heads, &schema.head_dim_k, &schema.head_dim_k,
-				     &schema.head_dim_k, &schema.head_dim_v, &schema.block_tokens, &schema.block_tokens, &schema.codec_k,
-				     &schema.dtype, &schema.page_heads, &schema.page_heads };
+	uint32_t *const fields[] = { &schema.layers,     &schema.layers,       &schema.kv_heads,
+				     &schema.head_dim_k, &schema.head_dim_k,   &schema.head_dim_k,
+				     &schema.head_dim_v, &schema.block_tokens, &schema.block_tokens,
+				     &schema.codec_k,    &schema.dtype,        &schema.page_heads,
+				     &schema.page_heads };
 	static const uint32_t values[] = { 0, 1025, 0, 0, 12, 264, 4, 0, 257, 99, 7, 3, UINT32_MAX };
 	static const struct {
 		const char *name;
@@ -253,7 +259,8 @@ static void test_space_invalid(void **state)
 	}
 	rig_schema(&schema, 4, 2, 64);
 	for (unsigned i = 0; i < sizeof(bad_names) / sizeof(bad_names[0]); i++) {
-		open.name = (ProtobufCBinaryData){ .data = (uint8_t *)bad_names[i].name, .len = bad_names[i].n };
+		open.name =
+			(ProtobufCBinaryData){ .data = (uint8_t *)bad_names[i].name, .len = bad_names[i].n };
 		request.id = 0;
 		assert_int_equal(rig_call(peer, &request)->status, KVP_INVALID);
 	}
@@ -338,16 +345,19 @@ static void test_append_refusals(void **state)
 	id = open_small(peer, &space);
 	memset(long_key, 'x', sizeof(long_key));
 	long_key[KVP_KEY_BYTES_MAX + 1] = '\0';
-	assert_int_equal(rig_append(peer, id + 1, "k", NULL, 16, space.page_bytes, 0, 1, 1), KVP_NO_SPACE_NAMED);
+	assert_int_equal(rig_append(peer, id + 1, "k", NULL, 16, space.page_bytes, 0, 1, 1),
+			 KVP_NO_SPACE_NAMED);
 	assert_int_equal(rig_append(peer, 0, "k", NULL, 16, space.page_bytes, 0, 1, 1), KVP_NO_SPACE_NAMED);
-	assert_int_equal(rig_append(peer, UINT32_MAX, "k", NULL, 16, space.page_bytes, 0, 1, 1), KVP_NO_SPACE_NAMED);
+	assert_int_equal(rig_append(peer, UINT32_MAX, "k", NULL, 16, space.page_bytes, 0, 1, 1),
+			 KVP_NO_SPACE_NAMED);
 	assert_int_equal(rig_append(peer, id, "", NULL, 16, space.page_bytes, 0, 1, 1), KVP_INVALID);
 	assert_int_equal(rig_append(peer, id, long_key, NULL, 16, space.page_bytes, 0, 1, 1), KVP_INVALID);
 	assert_int_equal(rig_append(peer, id, "k", long_key, 16, space.page_bytes, 0, 1, 1), KVP_INVALID);
 	assert_int_equal(rig_append(peer, id, "k", "k", 16, space.page_bytes, 0, 1, 1), KVP_INVALID);
 	assert_int_equal(rig_append(peer, id, "k", NULL, 0, space.page_bytes, 0, 1, 1), KVP_RANGE);
 	assert_int_equal(rig_append(peer, id, "k", NULL, 17, space.page_bytes, 0, 1, 1), KVP_RANGE);
-	assert_int_equal(rig_append(peer, id, "k", NULL, 15, space.page_bytes, 0, 1, 1), KVP_RANGE); /* length of 16 tokens */
+	assert_int_equal(rig_append(peer, id, "k", NULL, 15, space.page_bytes, 0, 1, 1),
+			 KVP_RANGE); /* length of 16 tokens */
 	assert_int_equal(rig_append(peer, id, "k", NULL, 16, space.page_bytes - 1, 0, 1, 1), KVP_RANGE);
 	assert_int_equal(rig_append(peer, id, "k", NULL, 16, space.page_bytes, 4, 1, 1), KVP_RANGE);
 	assert_int_equal(rig_append(peer, id, "k", NULL, 16, space.page_bytes, UINT32_MAX, 1, 1), KVP_RANGE);
@@ -355,9 +365,12 @@ static void test_append_refusals(void **state)
 	assert_int_equal(rig_append(peer, id, "k", "nobody", 16, space.page_bytes, 0, 1, 1), KVP_NO_PARENT);
 	long_key[KVP_KEY_BYTES_MAX] = '\0';
 	assert_int_equal(rig_append(peer, id, long_key, NULL, 16, space.page_bytes, 0, 4, 1), KVP_OK);
-	assert_int_equal(rig_append(peer, id, long_key, NULL, 8, space.page_bytes / 16 * 8, 0, 1, 1), KVP_RANGE);
-	assert_int_equal(rig_append(peer, id, "\xff\x01\xfe", NULL, 16, space.page_bytes, 0, 4, 1), KVP_OK); /* keys are bytes */
-	assert_int_equal(rig_append(peer, id, "\xff\x01\xfe", long_key, 16, space.page_bytes, 0, 4, 1), KVP_CONFLICT);
+	assert_int_equal(rig_append(peer, id, long_key, NULL, 8, space.page_bytes / 16 * 8, 0, 1, 1),
+			 KVP_RANGE);
+	assert_int_equal(rig_append(peer, id, "\xff\x01\xfe", NULL, 16, space.page_bytes, 0, 4, 1),
+			 KVP_OK); /* keys are bytes */
+	assert_int_equal(rig_append(peer, id, "\xff\x01\xfe", long_key, 16, space.page_bytes, 0, 4, 1),
+			 KVP_CONFLICT);
 	assert_int_equal(rig_counter(peer, "blocks"), 2);
 	rig_stop(&rig);
 }
@@ -482,7 +495,8 @@ static void test_eviction_order(void **state)
 	/* Fill until something had to go: the oldest root. */
 	for (; rig_counter(peer, "evictions_capacity_total") == 0; n++) {
 		(void)snprintf(key, sizeof(key), "r%u", n);
-		assert_int_equal(rig_append(peer, id, key, NULL, 64, space.page_bytes, 0, 4, (uint8_t)n), KVP_OK);
+		assert_int_equal(rig_append(peer, id, key, NULL, 64, space.page_bytes, 0, 4, (uint8_t)n),
+				 KVP_OK);
 		assert_true(peer->last->append->complete);
 	}
 	assert_true(n > 8);
@@ -563,7 +577,9 @@ static void test_quota_per_uid(void **state)
 	struct rig rig;
 	struct rig_peer *greedy, *other;
 	Kvpaged__V1__OpenSpaceReply space;
-	struct core_limits limits = { .sessions_max = 5, .sessions_per_uid_max = 3, .staging_bytes_per_uid_max = 3 * MIB };
+	struct core_limits limits = { .sessions_max = 5,
+				      .sessions_per_uid_max = 3,
+				      .staging_bytes_per_uid_max = 3 * MIB };
 	Kvpaged__V1__FetchItem item;
 	uint32_t id;
 
@@ -652,7 +668,8 @@ static void test_leases(void **state)
 	assert_int_equal(rig_append(b, id, "k", NULL, 16, space.page_bytes, 0, 4, 0x44), KVP_OK);
 	{
 		const struct kvp_block *block = &rig.core->arena.blocks[item.block - 1];
-		const struct kvp_page *map = (const struct kvp_page *)((const uint8_t *)rig.arena + block->map_offset);
+		const struct kvp_page *map =
+			(const struct kvp_page *)((const uint8_t *)rig.arena + block->map_offset);
 
 		assert_int_equal(((const uint8_t *)rig.arena)[(uint64_t)map[0].slot * KVP_SLOT_ALIGN], 0x33);
 	}
@@ -690,11 +707,13 @@ static void test_delete_takes_descendants(void **state)
 	assert_int_equal(rig_counter(peer, "blocks"), 0);
 	assert_int_equal(rig_counter(peer, "deleted_total"), 200);
 	rig_advance_ms(&rig, 2);
-	assert_int_equal(rig_counter(peer, "free_bytes"), rig_counter(peer, "arena_bytes") - rig_counter(peer, "metadata_bytes"));
+	assert_int_equal(rig_counter(peer, "free_bytes"),
+			 rig_counter(peer, "arena_bytes") - rig_counter(peer, "metadata_bytes"));
 	rig_stop(&rig);
 }
 
-static unsigned match(struct rig_peer *peer, uint32_t id, const char *const *names, size_t n, Kvpaged__V1__Range *range)
+static unsigned match(struct rig_peer *peer, uint32_t id, const char *const *names, size_t n,
+		      Kvpaged__V1__Range *range)
 {
 	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
 	Kvpaged__V1__Match body = KVPAGED__V1__MATCH__INIT;
@@ -708,7 +727,8 @@ static unsigned match(struct rig_peer *peer, uint32_t id, const char *const *nam
 	body.range = range;
 	request.verb_case = KVPAGED__V1__REQUEST__VERB_MATCH;
 	request.match = &body;
-	return rig_call(peer, &request)->status == KVP_OK ? peer->last->match->matched : 1000 + peer->last->status;
+	return rig_call(peer, &request)->status == KVP_OK ? peer->last->match->matched
+							  : 1000 + peer->last->status;
 }
 
 static void test_match_and_ranges(void **state)
@@ -756,7 +776,8 @@ static unsigned pin(struct rig_peer *peer, uint32_t id, const char *key, uint32_
 	body.ttl_ms = ttl_ms;
 	request.verb_case = KVPAGED__V1__REQUEST__VERB_PIN;
 	request.pin = &body;
-	return rig_call(peer, &request)->status == KVP_OK ? peer->last->items->item_status.data[0] : peer->last->status;
+	return rig_call(peer, &request)->status == KVP_OK ? peer->last->items->item_status.data[0]
+							  : peer->last->status;
 }
 
 static void evict_blocks(struct rig_peer *peer, uint32_t id, uint64_t blocks)
@@ -828,7 +849,8 @@ static void test_drop_space(void **state)
 	assert_int_equal(rig_call(b, &request)->status, KVP_OK);
 	assert_int_equal(rig_counter(b, "spaces"), 0);
 	assert_int_equal(rig_counter(b, "blocks"), 0);
-	assert_int_equal(rig_counter(b, "free_bytes"), rig_counter(b, "arena_bytes") - rig_counter(b, "metadata_bytes"));
+	assert_int_equal(rig_counter(b, "free_bytes"),
+			 rig_counter(b, "arena_bytes") - rig_counter(b, "metadata_bytes"));
 	request.id = 0;
 	assert_int_equal(rig_call(b, &request)->status, KVP_NO_SPACE_NAMED);
 	/* The id that the session had open names nothing now. */
@@ -852,7 +874,8 @@ static void test_list(void **state)
 	id = open_small(peer, &space);
 	for (unsigned i = 0; i < 50; i++) {
 		(void)snprintf(key, sizeof(key), "k%u", i);
-		assert_int_equal(rig_append(peer, id, key, i ? "k0" : NULL, 16, space.page_bytes, 0, 4, 1), KVP_OK);
+		assert_int_equal(rig_append(peer, id, key, i ? "k0" : NULL, 16, space.page_bytes, 0, 4, 1),
+				 KVP_OK);
 	}
 	body.space_id = id;
 	body.limit = 7;
@@ -863,7 +886,8 @@ static void test_list(void **state)
 		assert_int_equal(rig_call(peer, &request)->status, KVP_OK);
 		assert_true(peer->last->list->n_items <= 7);
 		for (size_t i = 0; i < peer->last->list->n_items; i++, seen++)
-			assert_int_equal(peer->last->list->items[i]->root, peer->last->list->items[i]->children == 49);
+			assert_int_equal(peer->last->list->items[i]->root,
+					 peer->last->list->items[i]->children == 49);
 		body.cursor = peer->last->list->next_cursor;
 	} while (body.cursor);
 	assert_int_equal(seen, 50);
@@ -981,7 +1005,8 @@ static void test_delete_during_append(void **state)
 	rig_stop(&rig);
 }
 
-/* Two spaces with different page sizes churn through one arena: memory moves between them and nothing is lost. */
+/* Two spaces with different page sizes churn through one arena: memory moves between them and nothing is lost.
+ */
 static void test_size_classes_share(void **state)
 {
 	struct rig rig;
@@ -998,8 +1023,8 @@ static void test_size_classes_share(void **state)
 		bool l = (i / 100) % 2 == 0;
 
 		(void)snprintf(key, sizeof(key), "k%u", i);
-		assert_int_equal(rig_append(peer, l ? id_large : id_small, key, NULL, l ? 64 : 16, l ? large.page_bytes : small.page_bytes,
-					    0, 4, (uint8_t)i),
+		assert_int_equal(rig_append(peer, l ? id_large : id_small, key, NULL, l ? 64 : 16,
+					    l ? large.page_bytes : small.page_bytes, 0, 4, (uint8_t)i),
 				 KVP_OK);
 		assert_true(peer->last->append->complete);
 		if (i % 50 == 0)
@@ -1010,7 +1035,9 @@ static void test_size_classes_share(void **state)
 
 static void test_sizes_refused(void **state)
 {
-	struct core_options options = { .arena_bytes = 8 * MIB, .incarnation = 1, .host = (const struct core_host *)1, .version = "0" };
+	struct core_options options = {
+		.arena_bytes = 8 * MIB, .incarnation = 1, .host = (const struct core_host *)1, .version = "0"
+	};
 	static const uint64_t bad[] = { 0, MIB, 8 * MIB + 4096, UINT64_C(2) << 40, UINT64_MAX };
 	struct core *core = NULL;
 	void *memory = calloc(1, 4096);

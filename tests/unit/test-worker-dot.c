@@ -98,7 +98,8 @@ static double row_value(enum tensor_type type, const uint8_t *row, size_t i)
 
 		b = row + i / 256 * 210;
 		low = b + i % 256 / 128 * 64 + j + (quarter & 1 ? 32 : 0);
-		code = (*low >> (quarter < 2 ? 0 : 4) & 15) | (b[128 + i % 256 / 128 * 32 + j] >> 2 * quarter & 3) << 4;
+		code = (*low >> (quarter < 2 ? 0 : 4) & 15) |
+		       (b[128 + i % 256 / 128 * 32 + j] >> 2 * quarter & 3) << 4;
 		return half_value(b + 208) * (int8_t)b[192 + i % 256 / 16] * (code - 32);
 	}
 	}
@@ -107,7 +108,8 @@ static double row_value(enum tensor_type type, const uint8_t *row, size_t i)
 
 static void test_dequantise(void **state)
 {
-	static const enum tensor_type types[] = { TENSOR_F32, TENSOR_F16, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q8_0, TENSOR_Q6_K };
+	static const enum tensor_type types[] = { TENSOR_F32,  TENSOR_F16,  TENSOR_Q4_0,
+						  TENSOR_Q4_1, TENSOR_Q8_0, TENSOR_Q6_K };
 	uint8_t row[COLS * 4];
 	float expected[COLS];
 	float got[COLS];
@@ -163,7 +165,8 @@ static void test_products(void **state)
 			 * Each lane adds COLS / 16 products, then 4 folds: as many roundings of
 			 * parts of `size`.
 			 */
-			assert_true(fabs((double)expected[v * ROWS + r] - exact) <= size * 0x1p-24 * (COLS / 16 + 4));
+			assert_true(fabs((double)expected[v * ROWS + r] - exact) <=
+				    size * 0x1p-24 * (COLS / 16 + 4));
 		}
 	for (size_t k = 0; k < N_NAMES; k++) {
 		const struct dot_kernels *kernels = dot_kernels_select(names[k]);
@@ -174,9 +177,11 @@ static void test_products(void **state)
 		for (size_t n_rows = 1; n_rows <= ROWS; n_rows += 3)
 			for (size_t n_vectors = 1; n_vectors <= VECTORS; n_vectors++) {
 				memset(got, 0, sizeof(got));
-				kernels->products(rows, COLS, n_rows, vectors, COLS, n_vectors, COLS, got, ROWS);
+				kernels->products(rows, COLS, n_rows, vectors, COLS, n_vectors, COLS, got,
+						  ROWS);
 				for (size_t v = 0; v < n_vectors; v++)
-					assert_memory_equal(got + v * ROWS, expected + v * ROWS, n_rows * sizeof(float));
+					assert_memory_equal(got + v * ROWS, expected + v * ROWS,
+							    n_rows * sizeof(float));
 			}
 	}
 }
@@ -202,7 +207,8 @@ static void test_softmax(void **state)
 			sum += exp((double)scores[i] * 0.125 - most);
 		/* exp is given an argument rounded to f32, up to 75 in size. */
 		for (size_t i = 0; i < n; i++)
-			assert_true(fabs((double)expected[i] - exp((double)scores[i] * 0.125 - most) / sum) < 2e-5);
+			assert_true(fabs((double)expected[i] - exp((double)scores[i] * 0.125 - most) / sum) <
+				    2e-5);
 		for (size_t k = 0; k < N_NAMES; k++) {
 			const struct dot_kernels *kernels = dot_kernels_select(names[k]);
 
@@ -282,8 +288,9 @@ static void test_select(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_dequantise), cmocka_unit_test(test_products), cmocka_unit_test(test_softmax),
-		cmocka_unit_test(test_elements),   cmocka_unit_test(test_select),
+		cmocka_unit_test(test_dequantise), cmocka_unit_test(test_products),
+		cmocka_unit_test(test_softmax),    cmocka_unit_test(test_elements),
+		cmocka_unit_test(test_select),
 	};
 
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]));

@@ -33,10 +33,10 @@ static struct {
 	unsigned n_blocks;
 	struct kvc_completion pending[FAKE_BLOCKS_MAX];
 	unsigned n_pending;
-	unsigned pending_max;      /* more are refused with -EAGAIN */
-	int broken[FAKE_CALLS];    /* the result of this call from now on */
-	int refuse;                /* the status of blocks, if not 0 */
-	int fetch_status;          /* of the second block of a fetch, if not 0 */
+	unsigned pending_max;   /* more are refused with -EAGAIN */
+	int broken[FAKE_CALLS]; /* the result of this call from now on */
+	int refuse;             /* the status of blocks, if not 0 */
+	int fetch_status;       /* of the second block of a fetch, if not 0 */
 	unsigned n_calls[FAKE_CALLS];
 	unsigned n_open;
 } fake;
@@ -120,11 +120,11 @@ int kvc_fetch(kvc_space *space, struct kvc_fetch *fetches, size_t n)
 			unsigned head = row % LLAMA_KV_HEADS;
 
 			codec_decode((enum codec_id)fake.schema.codec_k, CODEC_ROLE_K, BLOCK, LLAMA_HEAD_DIM,
-				     block->tiles[layer][head][0], tensor_at(&fetches[i].k, layer, head), CODEC_DTYPE_F32,
-				     (ptrdiff_t)fetches[i].k.stride_token);
+				     block->tiles[layer][head][0], tensor_at(&fetches[i].k, layer, head),
+				     CODEC_DTYPE_F32, (ptrdiff_t)fetches[i].k.stride_token);
 			codec_decode((enum codec_id)fake.schema.codec_v, CODEC_ROLE_V, BLOCK, LLAMA_HEAD_DIM,
-				     block->tiles[layer][head][1], tensor_at(&fetches[i].v, layer, head), CODEC_DTYPE_F32,
-				     (ptrdiff_t)fetches[i].v.stride_token);
+				     block->tiles[layer][head][1], tensor_at(&fetches[i].v, layer, head),
+				     CODEC_DTYPE_F32, (ptrdiff_t)fetches[i].v.stride_token);
 		}
 		fetches[i].tokens = BLOCK;
 		fetches[i].status = i == 1 && fake.fetch_status ? fake.fetch_status : KVC_OK;
@@ -142,12 +142,16 @@ static void fake_store(const struct kvc_append *append)
 		unsigned layer = row / LLAMA_KV_HEADS;
 		unsigned head = row % LLAMA_KV_HEADS;
 
-		assert_int_equal(codec_encode((enum codec_id)fake.schema.codec_k, CODEC_ROLE_K, BLOCK, LLAMA_HEAD_DIM,
-					      tensor_at(&append->k, layer, head), CODEC_DTYPE_F32,
-					      (ptrdiff_t)append->k.stride_token, block->tiles[layer][head][0], NULL), 0);
-		assert_int_equal(codec_encode((enum codec_id)fake.schema.codec_v, CODEC_ROLE_V, BLOCK, LLAMA_HEAD_DIM,
-					      tensor_at(&append->v, layer, head), CODEC_DTYPE_F32,
-					      (ptrdiff_t)append->v.stride_token, block->tiles[layer][head][1], NULL), 0);
+		assert_int_equal(codec_encode((enum codec_id)fake.schema.codec_k, CODEC_ROLE_K, BLOCK,
+					      LLAMA_HEAD_DIM, tensor_at(&append->k, layer, head),
+					      CODEC_DTYPE_F32, (ptrdiff_t)append->k.stride_token,
+					      block->tiles[layer][head][0], NULL),
+				 0);
+		assert_int_equal(codec_encode((enum codec_id)fake.schema.codec_v, CODEC_ROLE_V, BLOCK,
+					      LLAMA_HEAD_DIM, tensor_at(&append->v, layer, head),
+					      CODEC_DTYPE_F32, (ptrdiff_t)append->v.stride_token,
+					      block->tiles[layer][head][1], NULL),
+				 0);
 	}
 }
 
@@ -206,9 +210,11 @@ static void count_notice(void *context, const char *text)
 
 static void rig_init(struct rig *rig, enum codec_id codec, unsigned threads, const char *isa)
 {
-	struct session_options options = {
-		.capacity = CAPACITY, .block_tokens = BLOCK, .codec_k = codec, .codec_v = codec,
-		.kernels = dot_kernels_select(isa) };
+	struct session_options options = { .capacity = CAPACITY,
+					   .block_tokens = BLOCK,
+					   .codec_k = codec,
+					   .codec_v = codec,
+					   .kernels = dot_kernels_select(isa) };
 	struct fault fault;
 
 	memset(rig, 0, sizeof(*rig));
@@ -228,7 +234,8 @@ static void rig_connect(struct rig *rig)
 	struct cachelink_options options = { .notice = count_notice, .notice_context = rig };
 	struct fault fault;
 
-	assert_int_equal(cachelink_open(&options, rig->model, session_store(rig->session), &rig->cache, &fault), 0);
+	assert_int_equal(cachelink_open(&options, rig->model, session_store(rig->session), &rig->cache, &fault),
+			 0);
 	session_use_cache(rig->session, rig->cache);
 }
 
@@ -504,9 +511,13 @@ static void test_staging_full(void **state)
 /* A value that a codec cannot hold leaves the whole block as it was. */
 static void test_codec_fault(void **state)
 {
-	struct kvstore store = {
-		.n_layers = 2, .n_heads = 2, .head_dim = 16, .block_tokens = BLOCK, .capacity = 16,
-		.codec_k = CODEC_Q8, .codec_v = CODEC_Q8 };
+	struct kvstore store = { .n_layers = 2,
+				 .n_heads = 2,
+				 .head_dim = 16,
+				 .block_tokens = BLOCK,
+				 .capacity = 16,
+				 .codec_k = CODEC_Q8,
+				 .codec_v = CODEC_Q8 };
 	struct kvstore_fault fault;
 	size_t n = 2 * 2 * 16 * 16;
 	_cleanup_free_ float *kept = malloc(n * sizeof(float));

@@ -46,7 +46,10 @@ static void test_gpt2_pieces(void **state)
 		      "na\xc3\xafve| \xe6\x97\xa5\xe6\x9c\xac|\xe3\x80\x82");
 	/* Superscript two and one half are numbers; the no-break space is a space. */
 	assert_pieces(PRETOKEN_GPT2, "m\xc2\xb2\xc2\xbd", "m|\xc2\xb2\xc2\xbd");
-	assert_pieces(PRETOKEN_GPT2, "a\xc2\xa0\xc2\xa0" "b", "a|\xc2\xa0|\xc2\xa0|b");
+	assert_pieces(PRETOKEN_GPT2,
+		      "a\xc2\xa0\xc2\xa0"
+		      "b",
+		      "a|\xc2\xa0|\xc2\xa0|b");
 	/* Bytes that are not UTF-8 are like punctuation. */
 	assert_pieces(PRETOKEN_GPT2, "a\xff\xfe!b", "a|\xff\xfe!|b");
 }
@@ -64,13 +67,20 @@ static void test_utf8(void **state)
 		const char *bytes;
 		size_t tail;
 	} cases[] = {
-		{ "abc", 0 },          { "a\xc3", 1 },          { "a\xc3\xa9", 0 },         { "\xe6\x97", 2 },
-		{ "\xf0\x9f\x98", 3 }, { "\xf0\x9f\x98\x80", 0 }, { "\x97\x97\x97\x97", 0 }, { "\xff", 0 },
+		{ "abc", 0 },
+		{ "a\xc3", 1 },
+		{ "a\xc3\xa9", 0 },
+		{ "\xe6\x97", 2 },
+		{ "\xf0\x9f\x98", 3 },
+		{ "\xf0\x9f\x98\x80", 0 },
+		{ "\x97\x97\x97\x97", 0 },
+		{ "\xff", 0 },
 	};
 	size_t length;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		assert_int_equal(utf8_incomplete_tail((const uint8_t *)cases[i].bytes, strlen(cases[i].bytes)), cases[i].tail);
+		assert_int_equal(utf8_incomplete_tail((const uint8_t *)cases[i].bytes, strlen(cases[i].bytes)),
+				 cases[i].tail);
 	assert_int_equal(utf8_decode((const uint8_t *)"\xf0\x9f\x98\x80", 4, &length), 0x1f600);
 	assert_int_equal(length, 4);
 	assert_int_equal(utf8_decode((const uint8_t *)"\xc0\x80", 2, &length), UTF8_INVALID);
@@ -166,7 +176,7 @@ static void test_round_trip(void **state)
 	rig_init(&rig);
 	for (size_t i = 0; i < sizeof(text); i++) {
 		random = random * 1664525u + 1013904223u;
-		text[i] = i % 3 ? (uint8_t)"hello w"[(random >> 16) % 7] : (uint8_t)(random >> 24);
+		text[i] = i % 3 ? (uint8_t) "hello w"[(random >> 16) % 7] : (uint8_t)(random >> 24);
 	}
 	assert_int_equal(tokenizer_encode(rig.tokenizer, text, sizeof(text), false, &tokens), 0);
 	assert_true(tokens.n < sizeof(text));
@@ -212,11 +222,17 @@ static void test_stream(void **state)
 	assert_string_equal(written, "a");
 	assert_int_equal(textout_push(&out, "\x97", 1), 0);
 	assert_string_equal(written, "a");
-	assert_int_equal(textout_push(&out, "\xa5" "b\xc3", 3), 0);
-	assert_string_equal(written, "a\xe6\x97\xa5" "b");
+	assert_int_equal(textout_push(&out,
+				      "\xa5"
+				      "b\xc3",
+				      3),
+			 0);
+	assert_string_equal(written, "a\xe6\x97\xa5"
+				     "b");
 	assert_int_equal(textout_finish(&out), 0);
 	(void)fclose(out.stream);
-	assert_string_equal(written, "a\xe6\x97\xa5" "b\xc3");
+	assert_string_equal(written, "a\xe6\x97\xa5"
+				     "b\xc3");
 	textout_done(&out);
 	free(written);
 }
@@ -224,8 +240,9 @@ static void test_stream(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_gpt2_pieces), cmocka_unit_test(test_smollm_pieces), cmocka_unit_test(test_utf8),
-		cmocka_unit_test(test_encode),      cmocka_unit_test(test_decode),        cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_gpt2_pieces), cmocka_unit_test(test_smollm_pieces),
+		cmocka_unit_test(test_utf8),        cmocka_unit_test(test_encode),
+		cmocka_unit_test(test_decode),      cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_long_piece),  cmocka_unit_test(test_stream),
 	};
 
