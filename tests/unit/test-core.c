@@ -909,16 +909,39 @@ static void test_stop(void **state)
 	rig_stop(&rig);
 }
 
-/* Appends of one session take turns with those of another, and a fetch waits for neither. */
+/* Sends an Append of all four pages without running it. */
+static void send_block(struct rig_peer *peer, uint32_t id, const Kvpaged__V1__OpenSpaceReply *space, const char *key,
+		       uint64_t request_id)
+{
+	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
+	Kvpaged__V1__Append append = KVPAGED__V1__APPEND__INIT;
+	Kvpaged__V1__PageRef pages[4], *pointers[4];
+
+	for (unsigned i = 0; i < 4; i++) {
+		kvpaged__v1__page_ref__init(&pages[i]);
+		pages[i].index = i;
+		pages[i].length = space->page_bytes;
+		pages[i].checksum = kvp_page_checksum(peer->staging, space->page_bytes);
+		pointers[i] = &pages[i];
+	}
+	append.space_id = id;
+	append.tokens = 16;
+	append.key = (ProtobufCBinaryData){ .data = (uint8_t *)key, .len = strlen(key) };
+	append.n_pages = 4;
+	append.pages = pointers;
+	request.id = request_id;
+	request.verb_case = KVPAGED__V1__REQUEST__VERB_APPEND;
+	request.append = &append;
+	rig_send(peer, &request);
+}
+
+/* Appends of one session take turns with those of another. */
 static void test_slices_take_turns(void **state)
 {
 	struct core_limits limits = { .slice_bytes = 1 };
 	struct rig rig;
 	struct rig_peer *a, *b;
 	Kvpaged__V1__OpenSpaceReply space;
-	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
-	Kvpaged__V1__Append append = KVPAGED__V1__APPEND__INIT;
-	Kvpaged__V1__PageRef pages[4], *pointers[4];
 	uint32_t id;
 	unsigned slices = 0;
 
@@ -927,24 +950,8 @@ static void test_slices_take_turns(void **state)
 	b = rig_connect(&rig, 1, 1000, MIB);
 	id = open_small(a, &space);
 	(void)open_small(b, NULL);
-	for (unsigned i = 0; i < 4; i++) {
-		kvpaged__v1__page_ref__init(&pages[i]);
-		pages[i].index = i;
-		pages[i].length = space.page_bytes;
-		pages[i].checksum = kvp_page_checksum(a->staging, space.page_bytes);
-		pointers[i] = &pages[i];
-	}
-	append.space_id = id;
-	append.tokens = 16;
-	append.n_pages = 4;
-	append.pages = pointers;
-	request.verb_case = KVPAGED__V1__REQUEST__VERB_APPEND;
-	request.append = &append;
-	append.key = (ProtobufCBinaryData){ .data = (uint8_t *)"ka", .len = 2 };
-	request.id = 50;
-	rig_send(a, &request);
-	append.key = (ProtobufCBinaryData){ .data = (uint8_t *)"kb", .len = 2 };
-	rig_send(b, &request);
+	send_block(a, id, &space, "ka", 50);
+	send_block(b, id, &space, "kb", 50);
 	while (a->last->id != 50) {
 		assert_true(core_run(rig.core, rig.now_ns));
 		rig_audit(&rig);
@@ -956,6 +963,37 @@ static void test_slices_take_turns(void **state)
 	rig_stop(&rig);
 }
 
+/* A fetch does not wait for an append that is under way. */
+static void test_fetch_overtakes_append(void **state)
+{
+	struct core_limits limits = { .slice_bytes = 1 };
+	struct rig rig;
+	struct rig_peer *a;
+	Kvpaged__V1__OpenSpaceReply space;
+	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
+	Kvpaged__V1__Fetch fetch = KVPAGED__V1__FETCH__INIT;
+	ProtobufCBinaryData key = { .data = (uint8_t *)"ka", .len = 2 };
+	uint32_t id;
+
+	rig_start(&rig, ARENA, 0, &limits);
+	a = rig_connect(&rig, 0, 1000, MIB);
+	id = open_small(a, &space);
+	send_block(a, id, &space, "ka", 50);
+	(void)core_run(rig.core, rig.now_ns);
+	fetch.space_id = id;
+	fetch.keys = &key;
+	fetch.n_keys = 1;
+	request.id = 51;
+	request.verb_case = KVPAGED__V1__REQUEST__VERB_FETCH;
+	request.fetch = &fetch;
+	rig_send(a, &request);
+	assert_int_equal(a->last->id, 51);
+	assert_int_equal(a->last->fetch->items[0]->status, KVP_PARTIAL);
+	rig_run(&rig);
+	assert_int_equal(a->last->id, 50);
+	rig_stop(&rig);
+}
+
 /* A block that is deleted between two slices of its own append. */
 static void test_delete_during_append(void **state)
 {
@@ -963,11 +1001,6 @@ static void test_delete_during_append(void **state)
 	struct rig rig;
 	struct rig_peer *a, *b;
 	Kvpaged__V1__OpenSpaceReply space;
-	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
-	Kvpaged__V1__Append append = KVPAGED__V1__APPEND__INIT;
-	Kvpaged__V1__Delete delete = KVPAGED__V1__DELETE__INIT;
-	Kvpaged__V1__PageRef pages[4], *pointers[4];
-	ProtobufCBinaryData key = { .data = (uint8_t *)"ka", .len = 2 };
 	uint32_t id;
 
 	rig_start(&rig, ARENA, 0, &limits);
@@ -975,30 +1008,9 @@ static void test_delete_during_append(void **state)
 	b = rig_connect(&rig, 1, 1000, MIB);
 	id = open_small(a, &space);
 	(void)open_small(b, NULL);
-	for (unsigned i = 0; i < 4; i++) {
-		kvpaged__v1__page_ref__init(&pages[i]);
-		pages[i].index = i;
-		pages[i].length = space.page_bytes;
-		pages[i].checksum = kvp_page_checksum(a->staging, space.page_bytes);
-		pointers[i] = &pages[i];
-	}
-	append.space_id = id;
-	append.tokens = 16;
-	append.key = key;
-	append.n_pages = 4;
-	append.pages = pointers;
-	request.id = 50;
-	request.verb_case = KVPAGED__V1__REQUEST__VERB_APPEND;
-	request.append = &append;
-	rig_send(a, &request);
+	send_block(a, id, &space, "ka", 50);
 	(void)core_run(rig.core, rig.now_ns);
-	delete.space_id = id;
-	delete.keys = &key;
-	delete.n_keys = 1;
-	request.verb_case = KVPAGED__V1__REQUEST__VERB_DELETE;
-	request.delete_ = &delete;
-	rig_send(b, &request);
-	rig_run(&rig);
+	assert_int_equal(rig_delete(b, id, "ka"), KVP_OK);
 	assert_int_equal(a->last->id, 50);
 	assert_int_equal(a->last->status, KVP_STALE);
 	assert_int_equal(rig_counter(b, "blocks"), 0);
@@ -1030,6 +1042,25 @@ static void test_size_classes_share(void **state)
 		if (i % 50 == 0)
 			rig_audit(&rig);
 	}
+	rig_stop(&rig);
+}
+
+/* Turns of the host's loop are kept by the clock and by CPU time. */
+static void test_turns(void **state)
+{
+	struct rig rig;
+	struct rig_peer *peer;
+
+	rig_start(&rig, ARENA, 0, NULL);
+	peer = rig_connect(&rig, 0, 1000, 0);
+	core_note_turn(rig.core, 5 * NS_PER_MS, 20000);
+	core_note_turn(rig.core, 2 * NS_PER_MS, 2 * NS_PER_MS);
+	core_note_turn(rig.core, 1000, 1000);
+	assert_int_equal(rig_counter(peer, "loop_turns_total"), 3);
+	assert_int_equal(rig_counter(peer, "loop_turns_slow_total"), 2);
+	assert_int_equal(rig_counter(peer, "loop_turns_busy_total"), 1);
+	assert_int_equal(rig_counter(peer, "loop_lag_max_us"), 5000);
+	assert_int_equal(rig_counter(peer, "loop_work_max_us"), 2000);
 	rig_stop(&rig);
 }
 
@@ -1084,8 +1115,10 @@ int main(void)
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_slices_take_turns),
+		cmocka_unit_test(test_fetch_overtakes_append),
 		cmocka_unit_test(test_delete_during_append),
 		cmocka_unit_test(test_size_classes_share),
+		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_sizes_refused),
 	};
 
