@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 void words_clear(struct words *words)
 {
@@ -25,5 +26,9 @@ void words_quote(struct words *words, const char *prefix, const void *bytes, siz
 {
 	char printable[384];
 
-	words_set(words, "%s: %s", prefix, text_escape(bytes, n, printable, sizeof(printable)));
+	(void)text_escape(bytes, n, printable, sizeof(printable));
+	if (strcmp(prefix, printable) == 0)
+		words_set(words, "%s", prefix);
+	else
+		words_set(words, "%s: %s", prefix, printable);
 }

@@ -375,6 +375,7 @@ static void test_keys_and_ls(void **state)
 	assert_int_equal(kvctl(shell, "ls s --json"), 0);
 	assert_contains(shell->out, "{\"key\":\"plain\",\"key_hex\":\"706c61696e\",\"tokens\":20,");
 	assert_int_equal(kvctl(shell, "ls nothing"), 3);
+	assert_string_equal(shell->err, "kvctl: nothing: no such space\n");
 	/* A removed block takes its descendants along. */
 	assert_int_equal(kvctl(shell, "rm s absent hex:00ff1b --json"), 3);
 	assert_contains(shell->out, "\"removed\":1,\"missing\":1");
