@@ -33,9 +33,16 @@ def run_worker(args, *more):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def codec_options(codec):
+    """q8 is for both, q8/f32 is K at q8 and V at f32."""
+    k, _, v = codec.partition("/")
+    return ["--codec-k", k, "--codec-v", v or k]
+
+
 def generate(args, codec, *more):
     """One list of tokens a prompt."""
-    runs = run_worker(args, "--prompts", args.prompts, "--codec", codec, "--ignore-eos", "-n", str(args.tokens), *more)
+    runs = run_worker(args, "--prompts", args.prompts, *codec_options(codec), "--ignore-eos", "-n", str(args.tokens),
+                      *more)
     for run in runs:
         if run["tokens_prompt"] < run["block_tokens"]:
             sys.exit(f"eval.py: a prompt has only {run['tokens_prompt']} tokens: no block of it is finished")
@@ -85,7 +92,8 @@ def measure_equal(args, report):
 def measure_perplexity(args, report):
     reference = None
     for codec in ["f32"] + args.codecs:
-        (run,) = run_worker(args, "--perplexity", args.text, "--context", str(PERPLEXITY_CONTEXT), "--codec", codec)
+        (run,) = run_worker(args, "--perplexity", args.text, "--context", str(PERPLEXITY_CONTEXT),
+                            *codec_options(codec))
         if reference is None:
             reference = run["perplexity"]
             report("perplexity_tokens", run["tokens_scored"], "tokens", run["tokens_scored"])
@@ -99,7 +107,7 @@ class Report:
         self.as_json = as_json
         self.bench = bench
         if not as_json:
-            print(f"{'name':<24} {'value':>12} {'reference':>12} {'ratio':>9}  unit")
+            print(f"{'name':<28} {'value':>12} {'reference':>12} {'ratio':>9}  unit")
 
     def __call__(self, name, value, unit, reference):
         ratio = value / reference
@@ -107,7 +115,7 @@ class Report:
             print(json.dumps({"bench": self.bench, "name": name, "value": value, "unit": unit,
                               "reference": reference, "ratio": ratio}), flush=True)
         else:
-            print(f"{name:<24} {value:>12.6g} {reference:>12.6g} {ratio:>9.5f}  {unit}", flush=True)
+            print(f"{name:<28} {value:>12.6g} {reference:>12.6g} {ratio:>9.5f}  {unit}", flush=True)
 
 
 def parse():
@@ -116,7 +124,8 @@ def parse():
     parser.add_argument("--model", required=True)
     parser.add_argument("--prompts", required=True)
     parser.add_argument("--text", help="measure the perplexity of this file too")
-    parser.add_argument("--codecs", type=lambda text: text.split(","), required=True)
+    parser.add_argument("--codecs", type=lambda text: text.split(","), required=True,
+                        help="of K and V, or K/V: q8,q8/f32")
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--q8-least", type=float, help="fail when a smaller share of tokens is equal at q8")

@@ -60,7 +60,7 @@ if [ $quick = yes ]; then
 	more+=(--codecs q8)
 	model=${model:-tiny}
 else
-	more+=(--codecs f16,q8,q6,q4 --text "$root/tests/data/perplexity.txt")
+	more+=(--codecs f16,q8,q6,q4,q8/f32,f32/q8 --text "$root/tests/data/perplexity.txt")
 	model=${model:-smollm2}
 fi
 exec python3 "$here/eval.py" --kvworker "$kvworker" --model "$model" --prompts "$root/tests/data/prompts.txt" \
