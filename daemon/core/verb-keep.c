@@ -66,7 +66,7 @@ enum verb_result verb_pin(struct core_session *session, const Request *request, 
 		return reply_fail(reply, KVP_RANGE, "priority must be 1..15");
 	if (body->ttl_ms < 1 || body->ttl_ms > session->core->limits.keep_ttl_ms_max)
 		return reply_fail(reply, KVP_RANGE,
-				  "ttl_ms must be 1 up to the daemon's block.keep_ttl_max_ms");
+				  "ttl_ms must be 1 up to the daemon's block.keep_ttl_ms_max");
 	return for_each_key(session, body->space_id, body->n_keys, body->keys, request, pin, reply);
 }
 
