@@ -208,6 +208,14 @@ uint32_t rig_open(struct rig_peer *peer, const char *name, const Kvpaged__V1__Sc
 	return reply->open_space->space_id;
 }
 
+uint32_t rig_open_small(struct rig_peer *peer, Kvpaged__V1__OpenSpaceReply *ret_reply)
+{
+	Kvpaged__V1__Schema schema;
+
+	rig_schema(&schema, 4, 2, 64);
+	return rig_open(peer, "small", &schema, ret_reply);
+}
+
 unsigned rig_append(struct rig_peer *peer, uint32_t space_id, const char *key, const char *parent,
 		    uint32_t tokens, uint32_t page_bytes, uint32_t first, uint32_t n, uint8_t fill)
 {

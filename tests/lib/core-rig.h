@@ -74,6 +74,9 @@ void rig_schema(Kvpaged__V1__Schema *schema, uint32_t layers, uint32_t kv_heads,
 uint32_t rig_open(struct rig_peer *peer, const char *name, const Kvpaged__V1__Schema *schema,
 		  Kvpaged__V1__OpenSpaceReply *ret_reply);
 
+/* Opens space "small": 4 layers x 2 heads x 64 channels, 16 tokens: one page a layer. Returns its id. */
+uint32_t rig_open_small(struct rig_peer *peer, Kvpaged__V1__OpenSpaceReply *ret_reply);
+
 /*
  * Appends pages [first, first + n) of a block whose bytes all are fill. key and parent are text; parent NULL: a
  * root. Runs the queue. Returns the request's status; page statuses are in the last reply.
