@@ -8,7 +8,7 @@
 
 #include "base/units.h"
 
-#define LOOK_MAX 16384
+#define LOOK_MAX 4096
 
 static void item_fill(struct core *core, uint32_t block, Kvpaged__V1__ListItem *item)
 {
