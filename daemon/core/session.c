@@ -123,20 +123,7 @@ void session_end(struct core_session *session, const char *reason)
 	core->host->hang_up(core->context, session->peer, reason);
 }
 
-/* ---- Replies ---- */
-
-void reply_send(struct core_session *session, const Reply *reply, unsigned flags)
-{
-	struct core *core = session->core;
-	size_t n = kvpaged__v1__reply__get_packed_size(reply);
-
-	/* Every list in a reply has a limit that keeps it below a frame. */
-	kvp_assert(n > 0 && n <= KVP_FRAME_BYTES_MAX);
-	(void)kvpaged__v1__reply__pack(reply, core->reply_buffer);
-	if (reply->status != KVP_OK)
-		counter_add(core, requests_failed_total, 1);
-	core->host->reply(core->context, session->peer, core->reply_buffer, n, flags);
-}
+/* ---- Faults ---- */
 
 /* Answers, then ends the session. */
 static void protocol_error(struct core_session *session, uint64_t id, const char *text)

@@ -5,26 +5,6 @@
 
 #include "base/checked.h"
 
-#include <string.h>
-
-enum verb_result reply_fail(Reply *reply, enum kvp_status status, const char *text)
-{
-	reply->status = status;
-	reply->error = text_data(text, strlen(text));
-	return VERB_REPLY;
-}
-
-enum verb_result reply_items(struct core_session *session, Reply *reply, uint8_t *item_status, size_t n)
-{
-	Kvpaged__V1__ItemsReply items = KVPAGED__V1__ITEMS_REPLY__INIT;
-
-	items.item_status = (ProtobufCBinaryData){ .data = item_status, .len = n };
-	reply->verb_case = KVPAGED__V1__REPLY__VERB_ITEMS;
-	reply->items = &items;
-	reply_send(session, reply, 0);
-	return VERB_QUEUED;
-}
-
 struct space *space_of(struct core_session *session, uint32_t space_id, Reply *reply)
 {
 	if (session_space_open(session, space_id))
