@@ -72,15 +72,9 @@ static bool text_take(const ProtobufCBinaryData *bytes, char *text, size_t max)
 	return true;
 }
 
-const char *schema_unpack(const Kvpaged__V1__Schema *message, struct kvc_schema *ret_schema, char *model,
-			  char *revision)
+struct kvc_schema schema_numbers(const Kvpaged__V1__Schema *message)
 {
-	if (!text_take(&message->model, model, KVP_MODEL_BYTES_MAX) ||
-	    !text_take(&message->revision, revision, KVP_REVISION_BYTES_MAX))
-		return "the daemon sent a schema with malformed text";
-	*ret_schema = (struct kvc_schema){
-		.model = model,
-		.revision = revision,
+	return (struct kvc_schema){
 		.dtype = message->dtype,
 		.layers = message->layers,
 		.kv_heads = message->kv_heads,
@@ -91,6 +85,17 @@ const char *schema_unpack(const Kvpaged__V1__Schema *message, struct kvc_schema 
 		.codec_v = message->codec_v,
 		.page_heads = message->page_heads,
 	};
+}
+
+const char *schema_unpack(const Kvpaged__V1__Schema *message, struct kvc_schema *ret_schema, char *model,
+			  char *revision)
+{
+	if (!text_take(&message->model, model, KVP_MODEL_BYTES_MAX) ||
+	    !text_take(&message->revision, revision, KVP_REVISION_BYTES_MAX))
+		return "the daemon sent a schema with malformed text";
+	*ret_schema = schema_numbers(message);
+	ret_schema->model = model;
+	ret_schema->revision = revision;
 	return NULL;
 }
 

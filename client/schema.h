@@ -19,6 +19,9 @@ const char *schema_check(struct kvc_schema *schema);
 /* The message points into the schema. */
 void schema_pack(const struct kvc_schema *schema, Kvpaged__V1__Schema *ret_message);
 
+/* The numbers of a message as they are, without its texts. */
+struct kvc_schema schema_numbers(const Kvpaged__V1__Schema *message);
+
 /*
  * The strings are copied to model and revision (KVP_MODEL_BYTES_MAX + 1 and KVP_REVISION_BYTES_MAX + 1
  * bytes), where the schema then points. NULL, or static text that says what is wrong.

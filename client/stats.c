@@ -2,6 +2,7 @@
 /* Statistics. A snapshot is one allocation: struct kvc_stats, counters, spaces, texts. */
 #include "base/cleanup.h"
 #include "client/client.h"
+#include "client/schema.h"
 #include "client/textpool.h"
 
 #include <errno.h>
@@ -11,19 +12,9 @@
 /* The schema's numbers are the daemon's word; nobody computes with them here. */
 static void schema_fill(const Kvpaged__V1__Schema *message, struct kvc_schema *schema, char **pool)
 {
-	*schema = (struct kvc_schema){
-		.model = textpool_put(pool, &message->model),
-		.revision = textpool_put(pool, &message->revision),
-		.dtype = message->dtype,
-		.layers = message->layers,
-		.kv_heads = message->kv_heads,
-		.head_dim_k = message->head_dim_k,
-		.head_dim_v = message->head_dim_v,
-		.block_tokens = message->block_tokens,
-		.codec_k = message->codec_k,
-		.codec_v = message->codec_v,
-		.page_heads = message->page_heads,
-	};
+	*schema = schema_numbers(message);
+	schema->model = textpool_put(pool, &message->model);
+	schema->revision = textpool_put(pool, &message->revision);
 }
 
 static void space_fill(const Kvpaged__V1__SpaceStats *message, struct kvc_space_stats *space, char **pool)
