@@ -57,21 +57,9 @@ static int print_text(const struct kvc_stats *stats)
 
 static int run(struct ctl *ctl, const void *args, char **operands, size_t n)
 {
-	struct kvc_stats *stats;
 	int status = ctl_open(ctl, KVC_READ_ONLY);
-	int r;
 
-	if (status != CTL_OK)
-		return status;
-	r = kvc_stats_get(ctl->client, &stats);
-	if (r != KVC_OK)
-		return ctl_fail(ctl, "spaces", r);
-	if (ctl->json)
-		print_json(stats);
-	else
-		status = print_text(stats);
-	(void)kvc_stats_free(stats);
-	return status;
+	return status == CTL_OK ? ctl_show_stats(ctl, "spaces", print_json, print_text) : status;
 }
 
 const struct verb verb_spaces = {

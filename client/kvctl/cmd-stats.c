@@ -161,9 +161,7 @@ static int watch(struct ctl *ctl, const struct args *args)
 static int run(struct ctl *ctl, const void *data, char **operands, size_t n)
 {
 	const struct args *args = data;
-	struct kvc_stats *stats;
 	int status;
-	int r;
 
 	if (args->count && !args->watch_ms)
 		return ctl_usage("--count goes with --watch");
@@ -172,15 +170,7 @@ static int run(struct ctl *ctl, const void *data, char **operands, size_t n)
 		return status;
 	if (args->watch_ms)
 		return watch(ctl, args);
-	r = kvc_stats_get(ctl->client, &stats);
-	if (r != KVC_OK)
-		return ctl_fail(ctl, "stats", r);
-	if (ctl->json)
-		print_json(stats);
-	else
-		status = print_text(stats);
-	(void)kvc_stats_free(stats);
-	return status;
+	return ctl_show_stats(ctl, "stats", print_json, print_text);
 }
 
 const struct verb verb_stats = {

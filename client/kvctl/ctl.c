@@ -122,3 +122,20 @@ int ctl_space(struct ctl *ctl, const char *name, kvc_space **ret_space)
 
 	return r == KVC_OK ? CTL_OK : ctl_fail(ctl, name, r);
 }
+
+int ctl_show_stats(struct ctl *ctl, const char *doing, void (*json)(const struct kvc_stats *),
+		   int (*text)(const struct kvc_stats *))
+{
+	struct kvc_stats *stats;
+	int status = CTL_OK;
+	int r = kvc_stats_get(ctl->client, &stats);
+
+	if (r != KVC_OK)
+		return ctl_fail(ctl, doing, r);
+	if (ctl->json)
+		json(stats);
+	else
+		status = text(stats);
+	(void)kvc_stats_free(stats);
+	return status;
+}

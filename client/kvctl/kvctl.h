@@ -86,6 +86,13 @@ int ctl_exit_of(int result);
  */
 int ctl_fail(struct ctl *ctl, const char *doing, int result);
 
+/*
+ * Takes the daemon's statistics and prints them: with json, or with text, whose exit status is then the result.
+ * The client must be open.
+ */
+int ctl_show_stats(struct ctl *ctl, const char *doing, void (*json)(const struct kvc_stats *),
+		   int (*text)(const struct kvc_stats *));
+
 /* Says on stderr what is wrong with the command line. Returns CTL_USAGE. */
 __attribute__((format(printf, 1, 2))) int ctl_usage(const char *format, ...);
 
