@@ -400,12 +400,6 @@ size_t gguf_tensor_count(const struct gguf *gguf)
 	return gguf->n_tensors;
 }
 
-const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, size_t i)
-{
-	kvp_assert(i < gguf->n_tensors);
-	return &gguf->tensors[i];
-}
-
 const struct gguf_tensor *gguf_tensor_find(const struct gguf *gguf, const char *name)
 {
 	struct gguf_string wanted = { name, strlen(name) };

@@ -109,7 +109,6 @@ struct gguf_string gguf_array_string_next(struct gguf_array *array);
 uint32_t gguf_array_u32(const struct gguf_array *array, uint64_t i);
 
 size_t gguf_tensor_count(const struct gguf *gguf);
-const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, size_t i);
 
 /* The tensor of this name, or NULL. */
 const struct gguf_tensor *gguf_tensor_find(const struct gguf *gguf, const char *name);
