@@ -15,8 +15,7 @@ bool text_is_clean(const void *bytes, size_t n);
  */
 char *text_escape(const void *bytes, size_t n, char *buffer, size_t size);
 
-/* Writes bytes as lower-case hex, terminated; returns buffer. Needs 2 * n + 1 bytes; cut at the buffer's end.
- */
+/* Writes bytes as lower-case hex, terminated; returns buffer. Needs 2 * n + 1 bytes; cut at the buffer's end. */
 char *text_hex(const void *bytes, size_t n, char *buffer, size_t size);
 
 /*

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The regions in order, then extents from the next 2 MiB boundary on, so that huge pages and extents coincide.
- */
+/* The regions in order, then extents from the next 2 MiB boundary on, so that huge pages and extents coincide. */
 #include "daemon/core/arena.h"
 
 #include "base/checked.h"
@@ -135,18 +134,29 @@ struct size_class *arena_class_ref(struct arena *arena, uint32_t slot_bytes)
 	return unused;
 }
 
-void arena_class_unref(struct size_class *size_class)
+/* Slots in limbo may outlive the last space: the entry is free when its extents are gone too. */
+static void class_settle(struct size_class *size_class)
 {
-	kvp_assert(size_class->users > 0);
-	size_class->users--;
-	/* Slots in limbo may outlive the last space; the class goes with their extents. */
 	if (size_class->users == 0 && size_class->extents == 0)
 		size_class->slot_bytes = 0;
 }
 
+void arena_class_unref(struct size_class *size_class)
+{
+	kvp_assert(size_class->users > 0);
+	size_class->users--;
+	class_settle(size_class);
+}
+
+/* What an extent of the class is made of. */
+static uint64_t slots_bytes(const struct size_class *size_class)
+{
+	return (uint64_t)size_class->slots_per_extent * size_class->slot_bytes;
+}
+
 static uint64_t tail_bytes(const struct size_class *size_class)
 {
-	return KVP_EXTENT_BYTES - (uint64_t)size_class->slots_per_extent * size_class->slot_bytes;
+	return KVP_EXTENT_BYTES - slots_bytes(size_class);
 }
 
 /* Gives a free extent to the class. */
@@ -165,7 +175,7 @@ static struct extent *extent_assign(struct arena *arena, struct size_class *size
 	size_class->extents++;
 	list_push_back(&size_class->partial, &extent->link);
 	arena->extents_free--;
-	arena->free_slot_bytes += (uint64_t)size_class->slots_per_extent * size_class->slot_bytes;
+	arena->free_slot_bytes += slots_bytes(size_class);
 	arena->tail_bytes += tail_bytes(size_class);
 	return extent;
 }
@@ -174,15 +184,14 @@ static void extent_release(struct arena *arena, struct extent *extent)
 {
 	struct size_class *size_class = extent->size_class;
 
-	arena->free_slot_bytes -= (uint64_t)size_class->slots_per_extent * size_class->slot_bytes;
+	arena->free_slot_bytes -= slots_bytes(size_class);
 	arena->tail_bytes -= tail_bytes(size_class);
 	list_unlink(&extent->link);
 	extent->size_class = NULL;
 	list_push_back(&arena->free_extents, &extent->link);
 	arena->extents_free++;
 	size_class->extents--;
-	if (size_class->users == 0 && size_class->extents == 0)
-		size_class->slot_bytes = 0;
+	class_settle(size_class);
 }
 
 static uint32_t bitmap_take(struct extent *extent)
@@ -226,17 +235,26 @@ uint64_t arena_slot_take(struct arena *arena, struct size_class *size_class)
 	       (uint64_t)slot * size_class->slot_bytes;
 }
 
+/* The extent that holds this offset; an offset that no slot can have is our own bug, seen before it is used. */
+static struct extent *extent_of(struct arena *arena, uint64_t offset)
+{
+	struct extent *extent;
+
+	kvp_assert(offset >= arena->extents_offset && offset < arena->bytes);
+	extent = &arena->extents[(offset - arena->extents_offset) / KVP_EXTENT_BYTES];
+	kvp_assert(extent->taken > 0);
+	return extent;
+}
+
 uint32_t arena_slot_return(struct arena *arena, uint64_t offset)
 {
-	uint64_t relative = offset - arena->extents_offset;
-	struct extent *extent = &arena->extents[relative / KVP_EXTENT_BYTES];
+	struct extent *extent = extent_of(arena, offset);
 	struct size_class *size_class = extent->size_class;
 	uint32_t slot_bytes = size_class->slot_bytes;
-	uint32_t slot = (uint32_t)(relative % KVP_EXTENT_BYTES) / slot_bytes;
+	uint32_t slot = (uint32_t)((offset - arena->extents_offset) % KVP_EXTENT_BYTES) / slot_bytes;
 	uint64_t bit = UINT64_C(1) << (slot % 64);
 
-	kvp_assert(offset >= arena->extents_offset && relative / KVP_EXTENT_BYTES < arena->extents_count);
-	kvp_assert((extent->bitmap[slot / 64] & bit) && extent->taken > 0);
+	kvp_assert(extent->bitmap[slot / 64] & bit);
 	extent->bitmap[slot / 64] &= ~bit;
 	if (extent->taken == size_class->slots_per_extent)
 		list_push_back(&size_class->partial, &extent->link);

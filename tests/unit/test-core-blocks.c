@@ -632,8 +632,7 @@ static void test_delete_during_append(void **state)
 	rig_stop(&rig);
 }
 
-/* Two spaces with different page sizes churn through one arena: memory moves between them and nothing is lost.
- */
+/* Two spaces with different page sizes churn through one arena: memory moves between them and nothing is lost. */
 static void test_size_classes_share(void **state)
 {
 	struct rig rig;

@@ -87,8 +87,7 @@ static void test_malformed_messages(void **state)
 	rig_stop(&rig);
 }
 
-/* A megabyte of empty submessages unfolds to 32 times its size: refused by the parser's bound, not by malloc.
- */
+/* A megabyte of empty submessages unfolds to 32 times its size: refused by the parser's bound, not by malloc. */
 static void test_unfolding_is_bounded(void **state)
 {
 	struct rig rig;
