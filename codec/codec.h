@@ -3,14 +3,18 @@
  * Codecs: how one head's K or V of a block is packed into bytes.
  *
  * A tile is `tokens x head_dim` values of one head. A raw codec (f32, f16, bf16) stores the values.
- * A grouped codec (q8, q6, q4) stores small integer codes, and for each group of values an f16
- * scale and an f16 min; a value is min + code * scale. A group of K is one channel over all tokens;
- * a group of V is one token over all channels. The size of a tile depends on codec, role and shape
- * only, never on the data. docs/codecs.md gives the format byte by byte.
+ * A grouped codec (q8 .. q4) stores small integer codes, and for each group of values an f16 scale
+ * and an f16 min; a value is min + code * scale. A group of K is one channel over all tokens; a
+ * group of V is one token over all channels. A trellis codec (t8 .. t4) stores as many bits, of
+ * which one a value steers a trellis along the tokens, so that twice as many levels can be told
+ * apart; t*g32 and t*g16 give V an 8-bit scale for every 32 or 16 channels of a token. The size of
+ * a tile depends on codec, role and shape only, never on the data. docs/codecs.md gives the format
+ * byte by byte.
  *
  * The bytes are the same whatever instruction set made them, and every instruction set reads them
- * to the same values. The functions assume the default floating-point environment. They keep no
- * state but the instruction set, chosen at first use, and may be called from any thread.
+ * to the same values and computes the same scores and sums from them. The functions assume the
+ * default floating-point environment. They keep no state but the instruction set, chosen at first
+ * use, and may be called from any thread.
  */
 #pragma once
 
@@ -25,14 +29,27 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 	       "tiles are little-endian and are mapped, not converted");
 
-/* Numbers on the wire and in shared memory: never reused. 18 is kept for a 5-bit codec. */
+/* Numbers on the wire and in shared memory: never reused. */
 enum codec_id {
 	CODEC_F32 = 1,
 	CODEC_F16 = 2,
 	CODEC_BF16 = 3,
 	CODEC_Q8 = 16,
 	CODEC_Q6 = 17,
+	CODEC_Q5 = 18,
 	CODEC_Q4 = 19,
+	CODEC_T8 = 32,
+	CODEC_T6 = 33,
+	CODEC_T5 = 34,
+	CODEC_T4 = 35,
+	CODEC_T8G32 = 40,
+	CODEC_T6G32 = 41,
+	CODEC_T5G32 = 42,
+	CODEC_T4G32 = 43,
+	CODEC_T8G16 = 48,
+	CODEC_T6G16 = 49,
+	CODEC_T5G16 = 50,
+	CODEC_T4G16 = 51,
 };
 
 enum codec_role {
@@ -68,9 +85,12 @@ struct codec_layout {
 	uint32_t tokens;
 	uint32_t head_dim;
 	uint32_t row_bytes;	/* one token's codes or raw values */
-	uint32_t groups;	/* 0: raw */
-	uint32_t scales_offset; /* groups x f16; in raw tiles the end of the tile, as mins_offset */
-	uint32_t mins_offset;	/* groups x f16 */
+	uint32_t groups;	/* with an f16 scale and min each; 0: raw, or V of t*g32 and t*g16 */
+	uint32_t scales_offset; /* groups x f16, or tokens x token_scales log scales of a byte; in
+				   raw tiles the end of the tile */
+	uint32_t mins_offset;	/* groups x f16; the end of the tile when there are none */
+	uint32_t scale_channels; /* channels that share a log scale: 32 or 16; 0: none */
+	uint32_t token_scales;	/* log scales of one token */
 	uint32_t tile_bytes;
 };
 
@@ -133,7 +153,62 @@ void codec_decode(enum codec_id id, enum codec_role role, uint32_t tokens, uint3
 		  ptrdiff_t stride_token_elements);
 
 /*
- * The instruction set in use: "avx512", "avx2" or "scalar". The best one that this processor has,
+ * Attention on packed tiles, for @n queries at once (1..CODEC_QUERIES_MAX), which share one pass
+ * over the bytes.
+ */
+#define CODEC_QUERIES_MAX 32u
+
+/*
+ * Products of queries with every token of a K tile: scores[i * @score_stride + t] is the sum over
+ * channels of queries[i * @query_stride + c] * K[t][c]. Strides count values. Exact products of raw
+ * tiles, summed in f32; for the others the query, times the channel's scale, is rounded to 15 bits
+ * (codec/packed.h says how), which is far below the error of the codes. Queries or scales that are
+ * not finite give unspecified scores.
+ */
+void codec_scores(enum codec_id id, uint32_t tokens, uint32_t head_dim, const void *tile,
+		  const float *queries, ptrdiff_t query_stride, uint32_t n, float *scores,
+		  ptrdiff_t score_stride);
+
+/*
+ * Adds weighted tokens of a V tile: out[i * @out_stride + c] += sum over tokens of
+ * weights[i * @weight_stride + t] * V[t][c]. Weights are rounded as queries are.
+ */
+void codec_accumulate(enum codec_id id, uint32_t tokens, uint32_t head_dim, const void *tile,
+		      const float *weights, ptrdiff_t weight_stride, uint32_t n, float *out,
+		      ptrdiff_t out_stride);
+
+/* The K and V tile of one head over a run of tokens. The open end of a sequence is a raw one. */
+struct codec_span {
+	enum codec_id codec_k;
+	enum codec_id codec_v;
+	uint32_t tokens;
+	const void *k;
+	const void *v;
+};
+
+/* Queries of one K/V head and where their answers go. Strides count values. */
+struct codec_attention {
+	uint32_t head_dim_k;
+	uint32_t head_dim_v;
+	uint32_t n_queries; /* 1..CODEC_QUERIES_MAX */
+	const float *queries;
+	ptrdiff_t query_stride;
+	float scale; /* of scores before the exponential; usually 1 / sqrt(head_dim_k) */
+	float *out;
+	ptrdiff_t out_stride;
+};
+
+/*
+ * Attention of the queries over all tokens of the spans, in order: out = sum of
+ * exp(scale * score) * V / sum of exp(scale * score), by the online softmax (Milakov and
+ * Gimelshein, arXiv 1805.02867): one pass, nothing decoded to memory. No spans: zeros. A result
+ * depends on the spans and its query only, not on the other queries.
+ */
+void codec_attend(const struct codec_attention *attention, const struct codec_span *spans,
+		  size_t n_spans);
+
+/*
+ * The instruction set in use: "avx512", "avx2", "neon" or "scalar". The best one that this processor has,
  * or the one named by the environment variable KVC_ISA when the processor has it (other values of
  * KVC_ISA are ignored). Settled at first use.
  */
@@ -145,7 +220,7 @@ const char *codec_isa_name(void);
  */
 const struct codec_isa *codec_isa_get(const char *name);
 
-/* As codec_encode() and codec_decode(), on the kernels of @isa. */
+/* As the functions above, on the kernels of @isa. */
 int codec_isa_encode(const struct codec_isa *isa, enum codec_id id, enum codec_role role,
 		     uint32_t tokens, uint32_t head_dim, const void *src, enum codec_dtype dtype,
 		     ptrdiff_t stride_token_elements, void *dst_tile,
@@ -153,3 +228,11 @@ int codec_isa_encode(const struct codec_isa *isa, enum codec_id id, enum codec_r
 void codec_isa_decode(const struct codec_isa *isa, enum codec_id id, enum codec_role role,
 		      uint32_t tokens, uint32_t head_dim, const void *tile, void *dst,
 		      enum codec_dtype dtype, ptrdiff_t stride_token_elements);
+void codec_isa_scores(const struct codec_isa *isa, enum codec_id id, uint32_t tokens,
+		      uint32_t head_dim, const void *tile, const float *queries,
+		      ptrdiff_t query_stride, uint32_t n, float *scores, ptrdiff_t score_stride);
+void codec_isa_accumulate(const struct codec_isa *isa, enum codec_id id, uint32_t tokens,
+			  uint32_t head_dim, const void *tile, const float *weights,
+			  ptrdiff_t weight_stride, uint32_t n, float *out, ptrdiff_t out_stride);
+void codec_isa_attend(const struct codec_isa *isa, const struct codec_attention *attention,
+		      const struct codec_span *spans, size_t n_spans);

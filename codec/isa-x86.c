@@ -29,8 +29,8 @@ static bool avx512_supported(void)
 	       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi");
 }
 
-static const struct codec_isa isa_avx2 = CODEC_KERNELS_TABLE(avx2);
-static const struct codec_isa isa_avx512 = CODEC_KERNELS_TABLE(avx512);
+static const struct codec_isa isa_avx2 = CODEC_KERNELS_TABLE(avx2, scalar, scalar, scalar);
+static const struct codec_isa isa_avx512 = CODEC_KERNELS_TABLE(avx512, scalar, scalar, scalar);
 
 const struct codec_isa_entry codec_isas[] = {
 	{ &isa_avx512, avx512_supported },

@@ -9,7 +9,7 @@
 
 #include "codec/kernel.h"
 
-const struct codec_isa codec_isa_scalar = CODEC_KERNELS_TABLE(scalar);
+const struct codec_isa codec_isa_scalar = CODEC_KERNELS_TABLE(scalar, scalar, scalar, scalar);
 
 static bool entry_supported(const struct codec_isa_entry *entry)
 {
@@ -70,4 +70,26 @@ void codec_decode(enum codec_id id, enum codec_role role, uint32_t tokens, uint3
 {
 	codec_isa_decode(isa_current(), id, role, tokens, head_dim, tile, dst, dtype,
 			 stride_token_elements);
+}
+
+void codec_scores(enum codec_id id, uint32_t tokens, uint32_t head_dim, const void *tile,
+		  const float *queries, ptrdiff_t query_stride, uint32_t n, float *scores,
+		  ptrdiff_t score_stride)
+{
+	codec_isa_scores(isa_current(), id, tokens, head_dim, tile, queries, query_stride, n,
+			 scores, score_stride);
+}
+
+void codec_accumulate(enum codec_id id, uint32_t tokens, uint32_t head_dim, const void *tile,
+		      const float *weights, ptrdiff_t weight_stride, uint32_t n, float *out,
+		      ptrdiff_t out_stride)
+{
+	codec_isa_accumulate(isa_current(), id, tokens, head_dim, tile, weights, weight_stride, n,
+			     out, out_stride);
+}
+
+void codec_attend(const struct codec_attention *attention, const struct codec_span *spans,
+		  size_t n_spans)
+{
+	codec_isa_attend(isa_current(), attention, spans, n_spans);
 }

@@ -11,12 +11,25 @@
 #define GROUP_PARAMETER_BYTES 2u /* scale and min are f16 */
 
 const struct codec_format codec_formats[CODEC_INDEX_COUNT] = {
-	[CODEC_INDEX_F32] = { CODEC_F32, "f32", 32, CODEC_DTYPE_F32, __FLT_MAX__ },
-	[CODEC_INDEX_F16] = { CODEC_F16, "f16", 16, CODEC_DTYPE_F16, HALF_MAX },
-	[CODEC_INDEX_BF16] = { CODEC_BF16, "bf16", 16, CODEC_DTYPE_BF16, BF16_MAX },
-	[CODEC_INDEX_Q8] = { CODEC_Q8, "q8", 8, 0, HALF_MAX },
-	[CODEC_INDEX_Q6] = { CODEC_Q6, "q6", 6, 0, HALF_MAX },
-	[CODEC_INDEX_Q4] = { CODEC_Q4, "q4", 4, 0, HALF_MAX },
+	[CODEC_INDEX_F32] = { CODEC_F32, "f32", 32, CODEC_DTYPE_F32, __FLT_MAX__, false, 0 },
+	[CODEC_INDEX_F16] = { CODEC_F16, "f16", 16, CODEC_DTYPE_F16, HALF_MAX, false, 0 },
+	[CODEC_INDEX_BF16] = { CODEC_BF16, "bf16", 16, CODEC_DTYPE_BF16, BF16_MAX, false, 0 },
+	[CODEC_INDEX_Q8] = { CODEC_Q8, "q8", 8, 0, HALF_MAX, false, 0 },
+	[CODEC_INDEX_Q6] = { CODEC_Q6, "q6", 6, 0, HALF_MAX, false, 0 },
+	[CODEC_INDEX_Q5] = { CODEC_Q5, "q5", 5, 0, HALF_MAX, false, 0 },
+	[CODEC_INDEX_Q4] = { CODEC_Q4, "q4", 4, 0, HALF_MAX, false, 0 },
+	[CODEC_INDEX_T8] = { CODEC_T8, "t8", 8, 0, HALF_MAX, true, 0 },
+	[CODEC_INDEX_T6] = { CODEC_T6, "t6", 6, 0, HALF_MAX, true, 0 },
+	[CODEC_INDEX_T5] = { CODEC_T5, "t5", 5, 0, HALF_MAX, true, 0 },
+	[CODEC_INDEX_T4] = { CODEC_T4, "t4", 4, 0, HALF_MAX, true, 0 },
+	[CODEC_INDEX_T8G32] = { CODEC_T8G32, "t8g32", 8, 0, HALF_MAX, true, 32 },
+	[CODEC_INDEX_T6G32] = { CODEC_T6G32, "t6g32", 6, 0, HALF_MAX, true, 32 },
+	[CODEC_INDEX_T5G32] = { CODEC_T5G32, "t5g32", 5, 0, HALF_MAX, true, 32 },
+	[CODEC_INDEX_T4G32] = { CODEC_T4G32, "t4g32", 4, 0, HALF_MAX, true, 32 },
+	[CODEC_INDEX_T8G16] = { CODEC_T8G16, "t8g16", 8, 0, HALF_MAX, true, 16 },
+	[CODEC_INDEX_T6G16] = { CODEC_T6G16, "t6g16", 6, 0, HALF_MAX, true, 16 },
+	[CODEC_INDEX_T5G16] = { CODEC_T5G16, "t5g16", 5, 0, HALF_MAX, true, 16 },
+	[CODEC_INDEX_T4G16] = { CODEC_T4G16, "t4g16", 4, 0, HALF_MAX, true, 16 },
 };
 
 enum codec_index codec_index_of(uint32_t id)
@@ -78,9 +91,15 @@ bool codec_layout_of(uint32_t id, uint32_t role, uint32_t tokens, uint32_t head_
 
 	const struct codec_format *format = &codec_formats[index];
 	const uint32_t row_bytes = head_dim / 8 * format->bits;
-	const uint32_t groups = format->raw ? 0 : role == CODEC_ROLE_K ? head_dim : tokens;
+	const uint32_t scale_channels = role == CODEC_ROLE_V ? format->scale_channels : 0;
+	const uint32_t token_scales =
+		scale_channels ? (head_dim + scale_channels - 1) / scale_channels : 0;
+	const uint32_t groups = format->raw || scale_channels ? 0
+				: role == CODEC_ROLE_K	      ? head_dim
+							      : tokens;
 	const uint32_t scales_offset = tokens * row_bytes;
-	const uint32_t parameters_bytes = groups * GROUP_PARAMETER_BYTES;
+	const uint32_t mins_offset =
+		scales_offset + groups * GROUP_PARAMETER_BYTES + tokens * token_scales;
 
 	*ret_layout = (struct codec_layout){
 		.tokens = tokens,
@@ -88,8 +107,10 @@ bool codec_layout_of(uint32_t id, uint32_t role, uint32_t tokens, uint32_t head_
 		.row_bytes = row_bytes,
 		.groups = groups,
 		.scales_offset = scales_offset,
-		.mins_offset = scales_offset + parameters_bytes,
-		.tile_bytes = scales_offset + 2 * parameters_bytes,
+		.mins_offset = mins_offset,
+		.scale_channels = scale_channels,
+		.token_scales = token_scales,
+		.tile_bytes = mins_offset + groups * GROUP_PARAMETER_BYTES,
 	};
 	return true;
 }
