@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of log scales, as constants: a decoder must not depend on anybody's exp2(). */
 #include "base/contract.h"
+#include "codec/half.h"
+#include "codec/logscale.h"
 #include "codec/trellis.h"
 
 /* clang-format off */
@@ -24,17 +26,19 @@ const float trellis_log_scales[256] = {
 
 uint8_t trellis_log_scale_of(float amplitude)
 {
-	unsigned low = 0;
-	unsigned high = 255;
-
 	kvp_assert(!(amplitude > trellis_log_scales[255]));
-	while (low < high) {
-		const unsigned middle = (low + high) / 2;
+	if (!(amplitude > 0))
+		return 0;
 
-		if (trellis_log_scales[middle] < amplitude)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return (uint8_t)low;
+	const float smallest = trellis_log_scales[1];
+	const uint32_t bits = half_f32_bits(amplitude > smallest ? amplitude : smallest);
+	const uint32_t octave = (bits >> 23) - LOG_SCALE_EXPONENT_MIN;
+	const int32_t mantissa = (int32_t)(bits & 0x7fffff);
+	const unsigned begin = (unsigned)mantissa >> 19;
+	const int32_t sixteenths = log_scale_below[begin] +
+				   (log_scale_among[0][begin] < mantissa) +
+				   (log_scale_among[1][begin] < mantissa);
+	const unsigned shift = log_scale_shift[octave];
+
+	return (uint8_t)(log_scale_first[octave] + ((sixteenths + (1 << shift) - 1) >> shift));
 }
