@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * AVX-512: weighted sums of packed V tiles. A batch of tokens is turned into levels of four tokens
+ * side by side, in a buffer that stays in the first cache: dword k of 128-bit lane l of quarter j
+ * has channel 16 * l + 4 * j + k of its vector (see levels-avx512.h), which is the order that
+ * unpack instructions make. Every query multiplies its weights with them there, and puts the sums
+ * into the order of channels once a batch.
+ */
+#pragma once
+
+#include "codec/weights-avx512.h"
+
+/* Four tokens of one vector. */
+struct quarters {
+	__m512i level[4];
+	__m512i low[4]; /* of t8 */
+};
+
+struct sum_batch {
+	struct quarters quads[LEVEL_VECTORS][BATCH_QUADS];
+};
+
+/* Products of one vector so far, by quarters. */
+struct quarter_sums {
+	__m512i high[4];
+	__m512i low[4];
+	__m512i low_high[4]; /* of t8: the lowest bits of levels */
+	__m512i low_low[4];
+};
+
+/* --- Four tokens side by side ---------------------------------------------------------------- */
+
+VEC_INLINE void tokens_interleave(const __m512i tokens[4], __m512i quarters[4])
+{
+	const __m512i low01 = _mm512_unpacklo_epi8(tokens[0], tokens[1]);
+	const __m512i high01 = _mm512_unpackhi_epi8(tokens[0], tokens[1]);
+	const __m512i low23 = _mm512_unpacklo_epi8(tokens[2], tokens[3]);
+	const __m512i high23 = _mm512_unpackhi_epi8(tokens[2], tokens[3]);
+
+	quarters[0] = _mm512_unpacklo_epi16(low01, low23);
+	quarters[1] = _mm512_unpackhi_epi16(low01, low23);
+	quarters[2] = _mm512_unpacklo_epi16(high01, high23);
+	quarters[3] = _mm512_unpackhi_epi16(high01, high23);
+}
+
+/* Codes of tokens beyond the batch are 0, so that no token counts twice. */
+VEC_INLINE __m512i batch_load(unsigned bits, bool paired, const uint8_t *rows, uint32_t head_dim,
+			      uint32_t count, uint32_t token, unsigned v)
+{
+	const uint8_t *row = rows + (size_t)token * (head_dim / 8 * bits);
+
+	if (token >= count)
+		return _mm512_setzero_si512();
+	return paired ? pair_load(row, head_dim, v) : vector_load(bits, row, head_dim, v);
+}
+
+VEC_INLINE void quad_order(unsigned bits, bool trellis, const __m512i codes[4],
+			   struct level_history *history, struct quarters *ret)
+{
+	__m512i level[4], low[4];
+
+#pragma GCC unroll 4
+	for (unsigned i = 0; i < 4; i++) {
+		const struct level one = level_of(bits, trellis, codes[i], history);
+
+		level[i] = one.level;
+		low[i] = one.low;
+	}
+	tokens_interleave(level, ret->level);
+	if (trellis && bits == 8)
+		tokens_interleave(low, ret->low);
+}
+
+/* Vector @v of four tokens, and the next one where both share their bytes. */
+VEC_INLINE void quad_unpack(unsigned bits, bool trellis, uint32_t head_dim, const uint8_t *rows,
+			    uint32_t count, unsigned quad, unsigned v,
+			    struct level_history *history, struct quarters *ret)
+{
+	const bool paired = level_paired(bits, head_dim, v);
+	__m512i codes[4], even[4], odd[4];
+
+#pragma GCC unroll 4
+	for (unsigned i = 0; i < 4; i++)
+		codes[i] = batch_load(bits, paired, rows, head_dim, count, 4 * quad + i, v);
+	if (!paired) {
+		quad_order(bits, trellis, codes, history, ret);
+	} else if (trellis) {
+#pragma GCC unroll 4
+		for (unsigned i = 0; i < 4; i++) {
+			even[i] = pair_even(codes[i]);
+			odd[i] = pair_odd(codes[i]);
+		}
+		quad_order(bits, trellis, even, history, ret);
+		quad_order(bits, trellis, odd, history + 1, ret + 1);
+	} else {
+		/* Bytes move before they are split: half the work. */
+		tokens_interleave(codes, even);
+#pragma GCC unroll 4
+		for (unsigned i = 0; i < 4; i++) {
+			ret[0].level[i] = pair_even(even[i]);
+			ret[1].level[i] = pair_odd(even[i]);
+		}
+	}
+}
+
+VEC_INLINE void quarters_put(unsigned bits, bool trellis, const struct quarters *quarters,
+			     struct quarters *ret)
+{
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < 4; j++) {
+		ret->level[j] = quarters->level[j];
+		if (trellis && bits == 8)
+			ret->low[j] = quarters->low[j];
+	}
+}
+
+VEC_INLINE void batch_unpack(unsigned bits, bool trellis, uint32_t head_dim, const uint8_t *rows,
+			     uint32_t count, struct level_history *history,
+			     struct sum_batch *batch)
+{
+	for (unsigned v = 0; v < level_vectors(head_dim); v++) {
+		const bool paired = level_paired(bits, head_dim, v);
+
+#pragma GCC unroll 1
+		for (unsigned quad = 0; 4 * quad < count; quad++) {
+			struct quarters quarters[2] = { 0 };
+
+			quad_unpack(bits, trellis, head_dim, rows, count, quad, v, &history[v],
+				    quarters);
+			quarters_put(bits, trellis, &quarters[0], &batch->quads[v][quad]);
+			if (paired)
+				quarters_put(bits, trellis, &quarters[1],
+					     &batch->quads[v + 1][quad]);
+		}
+		v += paired;
+	}
+}
+
+/* --- Products -------------------------------------------------------------------------------- */
+
+VEC_INLINE void sums_clear(struct quarter_sums *sums)
+{
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < 4; j++)
+		sums->high[j] = sums->low[j] = sums->low_high[j] = sums->low_low[j] =
+			_mm512_setzero_si512();
+}
+
+VEC_INLINE void quad_multiply(unsigned bits, bool trellis, uint32_t channels, bool paired,
+			      unsigned quad, unsigned v, const struct quarters *quarters,
+			      const struct batch_weights *weights, struct quarter_sums *sums)
+{
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < 4; j++) {
+		const __m512i high = weights_get(channels, weights->high[quad], paired, v, j);
+		const __m512i low = weights_get(channels, weights->low[quad], paired, v, j);
+
+		sums->high[j] = _mm512_dpbusd_epi32(sums->high[j], quarters->level[j], high);
+		sums->low[j] = _mm512_dpbusd_epi32(sums->low[j], quarters->level[j], low);
+		if (!trellis || bits != 8)
+			continue;
+		sums->low_high[j] = _mm512_dpbusd_epi32(sums->low_high[j], quarters->low[j], high);
+		sums->low_low[j] = _mm512_dpbusd_epi32(sums->low_low[j], quarters->low[j], low);
+	}
+}
+
+/* high * 128 + low */
+VEC_INLINE void sums_join(unsigned bits, bool trellis, const struct quarter_sums *sums,
+			  __m512i ret[4])
+{
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < 4; j++) {
+		__m512i high = sums->high[j];
+		__m512i low = sums->low[j];
+
+		if (trellis && bits == 8) {
+			high = _mm512_add_epi32(_mm512_add_epi32(high, high), sums->low_high[j]);
+			low = _mm512_add_epi32(_mm512_add_epi32(low, low), sums->low_low[j]);
+		}
+		ret[j] = _mm512_add_epi32(_mm512_slli_epi32(high, 7), low);
+	}
+}
+
+/* Quarters to the order of channels: lane l of quarter j becomes lane j of vector l. */
+VEC_INLINE void quarters_order(__m512i sums[4])
+{
+	const __m512i a = _mm512_shuffle_i32x4(sums[0], sums[1], 0x44);
+	const __m512i b = _mm512_shuffle_i32x4(sums[2], sums[3], 0x44);
+	const __m512i c = _mm512_shuffle_i32x4(sums[0], sums[1], 0xee);
+	const __m512i d = _mm512_shuffle_i32x4(sums[2], sums[3], 0xee);
+
+	sums[0] = _mm512_shuffle_i32x4(a, b, 0x88);
+	sums[1] = _mm512_shuffle_i32x4(a, b, 0xdd);
+	sums[2] = _mm512_shuffle_i32x4(c, d, 0x88);
+	sums[3] = _mm512_shuffle_i32x4(c, d, 0xdd);
+}
+
+VEC_INLINE void sums_add(uint32_t channels, uint32_t head_dim, uint32_t channel, __m512i sums,
+			 const struct batch_weights *weights, float *out)
+{
+	const __m512 unit = _mm512_set1_ps(weights->unit[channels ? channel / channels : 0]);
+	__mmask16 lanes;
+	__m512 before;
+
+	if (channel >= head_dim)
+		return;
+	lanes = chunk_lanes(head_dim - channel, 0);
+	before = vec_load(CODEC_DTYPE_F32, (const uint8_t *)(out + channel), lanes);
+	vec_store(CODEC_DTYPE_F32, (uint8_t *)(out + channel), lanes,
+		  _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), unit, before));
+}
+
+/* Adds the sums of vector @v, or of the pair that begins with it. */
+VEC_INLINE void vectors_add(unsigned bits, bool trellis, uint32_t channels, uint32_t head_dim,
+			    unsigned v, const struct quarter_sums sums[2],
+			    const struct batch_weights *weights, float *out)
+{
+	const bool paired = level_paired(bits, head_dim, v);
+	const __m512i first =
+		_mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+	const __m512i second =
+		_mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+	__m512i even[4], odd[4];
+
+	sums_join(bits, trellis, &sums[0], even);
+	quarters_order(even);
+	if (paired) {
+		sums_join(bits, trellis, &sums[1], odd);
+		quarters_order(odd);
+	}
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < 4; j++) {
+		const uint32_t channel = v * VEC_CHUNK + (paired ? 2 : 1) * j * VEC_LANES;
+
+		if (!paired) {
+			sums_add(channels, head_dim, channel, even[j], weights, out);
+			continue;
+		}
+		sums_add(channels, head_dim, channel,
+			 _mm512_permutex2var_epi32(even[j], first, odd[j]), weights, out);
+		sums_add(channels, head_dim, channel + VEC_LANES,
+			 _mm512_permutex2var_epi32(even[j], second, odd[j]), weights, out);
+	}
+}
+
+VEC_INLINE void batch_add(unsigned bits, bool trellis, uint32_t channels, uint32_t head_dim,
+			  uint32_t quads, const struct sum_batch *batch,
+			  const struct batch_weights *weights, float *out)
+{
+	for (unsigned v = 0; v < level_vectors(head_dim);) {
+		const unsigned vectors = level_paired(bits, head_dim, v) ? 2 : 1;
+		struct quarter_sums sums[2];
+
+		sums_clear(&sums[0]);
+		sums_clear(&sums[1]);
+#pragma GCC unroll 2
+		for (unsigned k = 0; k < vectors; k++) {
+			for (unsigned quad = 0; quad < quads; quad++)
+				quad_multiply(bits, trellis, channels, vectors == 2, quad, v + k,
+					      &batch->quads[v + k][quad], weights, &sums[k]);
+		}
+		vectors_add(bits, trellis, channels, head_dim, v, sums, weights, out);
+		v += vectors;
+	}
+}
+
+/*
+ * A full batch and a single query, without the buffer: stores of 512 bits are slow. @head_dim is a
+ * constant.
+ */
+VEC_INLINE void batch_sum(unsigned bits, bool trellis, uint32_t channels, uint32_t head_dim,
+			  const uint8_t *rows, struct level_history *history,
+			  const struct batch_weights *weights, float *out)
+{
+	for (unsigned v = 0; v < level_vectors(head_dim);) {
+		const unsigned vectors = level_paired(bits, head_dim, v) ? 2 : 1;
+		struct level_history local[2] = { history[v], history[v + vectors - 1] };
+		struct quarter_sums sums[2];
+
+		sums_clear(&sums[0]);
+		sums_clear(&sums[1]);
+#pragma GCC unroll 1
+		for (unsigned quad = 0; quad < BATCH_QUADS; quad++) {
+			struct quarters quarters[2];
+
+			quad_unpack(bits, trellis, head_dim, rows, PACKED_BATCH, quad, v, local,
+				    quarters);
+#pragma GCC unroll 2
+			for (unsigned k = 0; k < vectors; k++)
+				quad_multiply(bits, trellis, channels, vectors == 2, quad, v + k,
+					      &quarters[k], weights, &sums[k]);
+		}
+		history[v] = local[0];
+		history[v + vectors - 1] = local[vectors - 1];
+		vectors_add(bits, trellis, channels, head_dim, v, sums, weights, out);
+		v += vectors;
+	}
+}
+
+/* --- Tiles ----------------------------------------------------------------------------------- */
+
+VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, uint32_t head_dim,
+			      const struct codec_layout *layout, const uint8_t *tile,
+			      const struct codec_rows *rows, uint32_t n,
+			      const struct codec_results *out)
+{
+	struct level_history history[LEVEL_VECTORS];
+	struct batch_weights weights[CODEC_QUERIES_MAX];
+	struct tile_scales scales;
+	struct sum_batch batch;
+
+	lines_prefetch(tile + layout->scales_offset, layout->tile_bytes - layout->scales_offset);
+	histories_clear(history);
+	scales_load(bits, channels, head_dim, layout, tile, &scales);
+	for (uint32_t first = 0; first < layout->tokens; first += PACKED_BATCH) {
+		const uint32_t left = layout->tokens - first;
+		const uint32_t count = left < PACKED_BATCH ? left : PACKED_BATCH;
+		const uint8_t *codes = tile + (size_t)first * layout->row_bytes;
+
+		lines_prefetch(codes + PREFETCH_BYTES, PACKED_BATCH * layout->row_bytes);
+		for (uint32_t i = 0; i < n; i++)
+			weights_round(channels, head_dim, &scales, first, count,
+				      rows->values + (ptrdiff_t)i * rows->stride + first,
+				      &weights[i]);
+		if (__builtin_constant_p(head_dim) && n == 1 && count == PACKED_BATCH) {
+			batch_sum(bits, trellis, channels, head_dim, codes, history, weights,
+				  out->values);
+			continue;
+		}
+		if (count == PACKED_BATCH)
+			batch_unpack(bits, trellis, head_dim, codes, PACKED_BATCH, history, &batch);
+		else
+			batch_unpack(bits, trellis, head_dim, codes, count, history, &batch);
+		for (uint32_t i = 0; i < n; i++)
+			batch_add(bits, trellis, channels, head_dim, (count + 3) / 4, &batch,
+				  &weights[i], out->values + (ptrdiff_t)i * out->stride);
+	}
+	for (uint32_t i = 0; i < n; i++)
+		mins_add(bits, channels, head_dim, layout, &scales,
+			 rows->values + (ptrdiff_t)i * rows->stride,
+			 out->values + (ptrdiff_t)i * out->stride);
+}
+
+/* The usual head_dims have kernels without masks. */
+VEC_INLINE void accumulate_by(unsigned bits, bool trellis, uint32_t channels,
+			      const struct codec_layout *layout, const uint8_t *tile,
+			      const struct codec_rows *rows, uint32_t n,
+			      const struct codec_results *out)
+{
+	if (layout->head_dim == 128)
+		accumulate_of(bits, trellis, channels, 128, layout, tile, rows, n, out);
+	else if (layout->head_dim == 64)
+		accumulate_of(bits, trellis, channels, 64, layout, tile, rows, n, out);
+	else
+		accumulate_of(bits, trellis, channels, layout->head_dim, layout, tile, rows, n,
+			      out);
+}
