@@ -26,11 +26,12 @@ static bool avx512_supported(void)
 {
 	return avx2_supported() && __builtin_cpu_supports("avx512f") &&
 	       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-	       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi");
+	       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi") &&
+	       __builtin_cpu_supports("avx512vnni");
 }
 
-static const struct codec_isa isa_avx2 = CODEC_KERNELS_TABLE(avx2, scalar, scalar, scalar);
-static const struct codec_isa isa_avx512 = CODEC_KERNELS_TABLE(avx512, scalar, scalar, scalar);
+static const struct codec_isa isa_avx2 = CODEC_KERNELS_TABLE(avx2, avx2, avx2, avx2);
+static const struct codec_isa isa_avx512 = CODEC_KERNELS_TABLE(avx512, avx512, avx512, avx512);
 
 const struct codec_isa_entry codec_isas[] = {
 	{ &isa_avx512, avx512_supported },

@@ -7,6 +7,9 @@
 build_packages=(gcc g++ libc6-dev pkg-config meson ninja-build dpkg-dev python3 cmake libuv1-dev libprotobuf-c-dev
 	protobuf-c-compiler libxxhash-dev libinih-dev libcmocka-dev)
 
+# What tests/run.sh builds and runs the codecs for aarch64 with. All are packages of this machine's own architecture.
+cross_packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
+
 say() {
 	printf '== %s\n' "$*"
 }

@@ -9,7 +9,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$root/build-test
 tsan_build=$root/build-tsan
 release_build=$root/build
+cross_build=$root/build-aarch64
 threads=yes
+cross=yes
 quickstart=yes
 
 # shellcheck source=deploy/packages.sh
@@ -21,10 +23,12 @@ Usage: tests/run.sh [OPTION...]
 
 Installs what is missing (as root or with sudo), builds kvpaged with the address and undefined-behaviour sanitizers
 into build-test/ and runs all tests; then builds with the thread sanitizer into build-tsan/ and runs those tests that
-use threads; then runs deploy/quickstart.sh, which builds without sanitizers into build/.
+use threads; then builds the codecs for aarch64 into build-aarch64/ and runs their tests in an emulator; then runs
+deploy/quickstart.sh, which builds without sanitizers into build/.
 
-  --build-dir DIR    build in DIR, DIR-tsan and DIR-release instead
+  --build-dir DIR    build in DIR, DIR-tsan, DIR-aarch64 and DIR-release instead
   --no-threads       leave the thread sanitizer out
+  --no-cross         leave aarch64 out
   --no-quickstart    leave deploy/quickstart.sh out
   -h, --help         print this help
 END
@@ -38,9 +42,11 @@ parse() {
 			build=$(realpath -m -- "$2")
 			tsan_build=$build-tsan
 			release_build=$build-release
+			cross_build=$build-aarch64
 			shift
 			;;
 		--no-threads) threads=no ;;
+		--no-cross) cross=no ;;
 		--no-quickstart) quickstart=no ;;
 		-h | --help)
 			usage
@@ -65,6 +71,13 @@ run_tests() {
 	"${meson[@]}" test -C "$directory" --no-rebuild --print-errorlogs "$@" </dev/null || true
 }
 
+# prepare_cross DIRECTORY: likewise, the codecs for aarch64. Without sanitizers: the emulator is slow enough as it is.
+prepare_cross() {
+	configure "$1" "$root" --cross-file "$root/tests/cross/aarch64.ini" -Dparts=codec --buildtype=debugoptimized \
+		--werror
+	quietly "${meson[@]}" compile -C "$1"
+}
+
 # run_quickstart LOG: leaves a record as meson's log has them.
 run_quickstart() {
 	local result=OK
@@ -74,7 +87,12 @@ run_quickstart() {
 
 main() {
 	parse "$@"
-	install_packages "${build_packages[@]}" make
+	if [ "$cross" = yes ] && [ "$(uname -m)" = aarch64 ]; then
+		say "this machine is an aarch64 one: what runs here tests its codecs, and nothing is cross-built"
+		cross=no
+	fi
+	[ "$cross" = yes ] || cross_packages=()
+	install_packages "${build_packages[@]}" make "${cross_packages[@]}"
 	find_meson
 	local logs=("$build/meson-logs/testlog.json")
 	say "building with address and undefined-behaviour sanitizers in $build"
@@ -86,6 +104,12 @@ main() {
 		prepare "$tsan_build" thread -Dc_args=-Wno-tsan
 		run_tests "$tsan_build" --suite threads
 		logs+=("$tsan_build/meson-logs/testlog.json")
+	fi
+	if [ "$cross" = yes ]; then
+		say "building the codecs for aarch64 in $cross_build"
+		prepare_cross "$cross_build"
+		run_tests "$cross_build"
+		logs+=("$cross_build/meson-logs/testlog.json")
 	fi
 	if [ "$quickstart" = yes ]; then
 		say "running deploy/quickstart.sh"

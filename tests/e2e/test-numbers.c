@@ -306,7 +306,7 @@ static void test_schemas(void **state)
 		{ 2, 2, 64, 64, KVP_BLOCK_TOKENS_MAX + 1, CODEC_Q8, CODEC_Q8, 0 },
 		{ 2, 2, 64, 64, UINT32_MAX, CODEC_Q8, CODEC_Q8, 0 },
 		{ 2, 2, 64, 64, 16, 0, CODEC_Q8, 0 },
-		{ 2, 2, 64, 64, 16, CODEC_Q8, 18, 0 },
+		{ 2, 2, 64, 64, 16, CODEC_Q8, 20, 0 },
 		{ 2, 2, 64, 64, 16, UINT32_MAX, CODEC_Q8, 0 },
 		{ 2, 2, 64, 64, 16, CODEC_Q8, CODEC_Q8, 3 },
 		{ 2, 2, 64, 64, 16, CODEC_Q8, CODEC_Q8, UINT32_MAX },

@@ -263,8 +263,9 @@ static void test_unaligned(void **state)
 	for (size_t n = 0; n < COUNT(isa_names) * COUNT(codec_ids) * CODEC_ROLE_COUNT * 7; n++) {
 		const struct codec_isa *isa = codec_isa_get(isa_names[n % COUNT(isa_names)]);
 		const enum codec_id id = codec_ids[n / COUNT(isa_names) % COUNT(codec_ids)];
-		const enum codec_role role = n / 18 % 2;
-		const size_t shift = n / 36 + 1;
+		const size_t turn = n / COUNT(isa_names) / COUNT(codec_ids);
+		const enum codec_role role = turn % CODEC_ROLE_COUNT;
+		const size_t shift = turn / CODEC_ROLE_COUNT + 1;
 		const size_t bytes = codec_tile_bytes(id, role, 16, 72);
 
 		if (!isa)
@@ -316,6 +317,11 @@ static void test_choice_scalar(void **state)
 	check_choice("scalar", "scalar");
 }
 
+static void test_choice_neon(void **state)
+{
+	check_choice("neon", codec_isa_get("neon") ? "neon" : best_name());
+}
+
 static void test_choice_avx2(void **state)
 {
 	check_choice("avx2", codec_isa_get("avx2") ? "avx2" : best_name());
@@ -339,6 +345,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_unaligned),
 	cmocka_unit_test(test_choice_automatic),
 	cmocka_unit_test(test_choice_scalar),
+	cmocka_unit_test(test_choice_neon),
 	cmocka_unit_test(test_choice_avx2),
 	cmocka_unit_test(test_choice_avx512),
 	cmocka_unit_test(test_choice_unknown),

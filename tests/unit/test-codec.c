@@ -24,28 +24,38 @@ static uint16_t u16_at(const uint8_t *bytes)
 
 static void test_names(void **state)
 {
-	static const char *const names[] = { "f32", "f16", "bf16", "q8", "q6", "q4" };
-	static const int numbers[] = { 1, 2, 3, 16, 17, 19 };
+	static const struct {
+		const char *name;
+		uint32_t number;
+	} known[] = {
+		{ "f32", 1 },	 { "f16", 2 },	  { "bf16", 3 },   { "q8", 16 },    { "q6", 17 },
+		{ "q5", 18 },	 { "q4", 19 },	  { "t8", 32 },	   { "t6", 33 },    { "t5", 34 },
+		{ "t4", 35 },	 { "t8g32", 40 }, { "t6g32", 41 }, { "t5g32", 42 }, { "t4g32", 43 },
+		{ "t8g16", 48 }, { "t6g16", 49 }, { "t5g16", 50 }, { "t4g16", 51 },
+	};
 	enum codec_id id = CODEC_Q4;
+	size_t at = 0;
 
-	for (size_t i = 0; i < COUNT(names); i++) {
-		assert_true(codec_from_name(names[i], &id));
-		assert_int_equal(id, numbers[i]);
-		assert_string_equal(codec_name(id), names[i]);
-		assert_true(codec_valid(id));
+	for (size_t i = 0; i < COUNT(known); i++) {
+		assert_true(codec_from_name(known[i].name, &id));
+		assert_int_equal(id, known[i].number);
+		assert_string_equal(codec_name(id), known[i].name);
 	}
 	id = CODEC_Q8;
-	assert_false(codec_from_name("q5", &id));
+	assert_false(codec_from_name("q7", &id));
 	assert_false(codec_from_name("", &id));
 	assert_false(codec_from_name("Q8", &id));
 	assert_false(codec_from_name("q80", &id));
+	assert_false(codec_from_name("t6g64", &id));
 	assert_int_equal(id, CODEC_Q8);
 	for (uint32_t n = 0; n < 300; n++) {
-		const bool known = (n >= 1 && n <= 3) || n == 16 || n == 17 || n == 19;
+		const bool expected = at < COUNT(known) && n == known[at].number;
 
-		assert_int_equal(codec_valid(n), known);
-		assert_int_equal(codec_name(n) != NULL, known);
+		assert_int_equal(codec_valid(n), expected);
+		assert_int_equal(codec_name(n) != NULL, expected);
+		at += expected;
 	}
+	assert_int_equal(at, COUNT(known));
 	assert_false(codec_valid(UINT32_MAX));
 	assert_int_equal(codec_dtype_bytes(CODEC_DTYPE_F32), 4);
 	assert_int_equal(codec_dtype_bytes(CODEC_DTYPE_F16), 2);
@@ -64,7 +74,11 @@ static void test_sizes(void **state)
 		{ CODEC_BF16, 128, 64, 16384, 16384 },
 		{ CODEC_Q8, 128, 128, 16896, 16896 },
 		{ CODEC_Q6, 128, 128, 12800, 12800 },
+		{ CODEC_Q5, 128, 128, 10752, 10752 },
 		{ CODEC_Q4, 128, 128, 8704, 8704 },
+		{ CODEC_T6, 128, 128, 12800, 12800 },
+		{ CODEC_T6G32, 128, 128, 12800, 12800 },
+		{ CODEC_T6G16, 128, 128, 12800, 13312 },
 		{ CODEC_Q8, 128, 64, 8448, 8704 },
 		{ CODEC_Q6, 128, 64, 6400, 6656 },
 		{ CODEC_Q4, 128, 64, 4352, 4608 },
@@ -95,8 +109,9 @@ static void test_shapes_refused(void **state)
 	static const uint32_t refused[][4] = {
 		{ 0, 0, 128, 128 },
 		{ 4, 0, 128, 128 },
-		{ 18, 0, 128, 128 },
 		{ 20, 0, 128, 128 },
+		{ 36, 0, 128, 128 },
+		{ 52, 0, 128, 128 },
 		{ UINT32_MAX, 0, 128, 8 },
 		{ CODEC_Q8, 2, 128, 128 },
 		{ CODEC_Q8, 0, 0, 128 },

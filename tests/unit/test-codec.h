@@ -20,15 +20,16 @@
 
 static const uint32_t shape_tokens[] = { 1, 2, 7, 128, 129, 256 };
 static const uint32_t shape_dims[] = { 8, 16, 24, 64, 72, 96, 128, 248, 256 };
-static const char *const isa_names[] = { "scalar", "avx2", "avx512" };
+static const char *const isa_names[] = { "scalar", "neon", "avx2", "avx512" };
 static const enum codec_id codec_ids[] = { CODEC_F32, CODEC_F16, CODEC_BF16,
-					   CODEC_Q8,  CODEC_Q6,	 CODEC_Q4 };
-static const enum codec_id grouped_ids[] = { CODEC_Q8, CODEC_Q6, CODEC_Q4 };
+					   CODEC_Q8,  CODEC_Q6,	 CODEC_Q5,
+					   CODEC_Q4 };
+static const enum codec_id grouped_ids[] = { CODEC_Q8, CODEC_Q6, CODEC_Q5, CODEC_Q4 };
 static const enum codec_dtype dtypes[] = { CODEC_DTYPE_F32, CODEC_DTYPE_F16, CODEC_DTYPE_BF16 };
 
 static inline unsigned bits_of(enum codec_id id)
 {
-	return id == CODEC_Q8 ? 8 : id == CODEC_Q6 ? 6 : 4;
+	return id == CODEC_Q8 ? 8 : id == CODEC_Q6 ? 6 : id == CODEC_Q5 ? 5 : 4;
 }
 
 /* --- Random numbers -------------------------------------------------------------------------- */
