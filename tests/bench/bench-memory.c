@@ -158,5 +158,6 @@ static int run(const struct bench_options *options)
 const struct bench_verb bench_memory = {
 	.name = "memory",
 	.summary = "memory that K and V take in a full arena, against f16 and f32",
+	.takes = BENCH_TAKES_ARENA_BYTES | BENCH_TAKES_SHAPE | BENCH_TAKES_CODEC,
 	.run = run,
 };

@@ -248,5 +248,7 @@ static int run(const struct bench_options *options)
 const struct bench_verb bench_roundtrip = {
 	.name = "roundtrip",
 	.summary = "append and fetch through the daemon, against memcpy and a socket round trip",
+	.takes = BENCH_TAKES_ROUNDS | BENCH_TAKES_ARENA_BYTES | BENCH_TAKES_SHAPE |
+		 BENCH_TAKES_CODEC,
 	.run = run,
 };

@@ -20,18 +20,35 @@
 struct bench_options {
 	bool json;
 	bool help;
+	unsigned given; /* BENCH_TAKES_...: the options that were named */
 	uint64_t rounds;
 	uint64_t arena_bytes;
 	const char *shape; /* NULL: all */
 	const char *codec; /* NULL: all */
+	const char *isa;   /* NULL: all, or the best */
+	const char *kv;	   /* a file of kvworker --dump-kv; NULL: none */
+};
+
+/* What a verb takes beside --json. */
+enum {
+	BENCH_TAKES_ROUNDS = 1 << 0,
+	BENCH_TAKES_ARENA_BYTES = 1 << 1,
+	BENCH_TAKES_SHAPE = 1 << 2,
+	BENCH_TAKES_CODEC = 1 << 3,
+	BENCH_TAKES_ISA = 1 << 4,
+	BENCH_TAKES_KV = 1 << 5,
 };
 
 struct bench_verb {
 	const char *name;
 	const char *summary;
+	unsigned takes;	 /* BENCH_TAKES_... */
+	bool all_codecs; /* any codec, not only those of bench_codecs */
 	int (*run)(const struct bench_options *options); /* 0, or 1 after a line on stderr */
 };
 
+extern const struct bench_verb bench_codec_verb;
+extern const struct bench_verb bench_error_verb;
 extern const struct bench_verb bench_memory;
 extern const struct bench_verb bench_roundtrip;
 

@@ -27,14 +27,21 @@ static void print_processor(void)
 		(void)fclose(stream);
 }
 
-void report_begin(const char *bench, bool json, const char *about)
+void report_title(const char *bench, bool json, const char *about)
 {
 	if (json)
 		return;
 	(void)printf("kvbench %s, kvpaged %s\n", bench, KVPAGED_VERSION);
 	print_processor();
-	(void)printf("%s\n\n%-28s %10s  %-18s %-21s %s\n", about, "NAME", "MEDIAN", "UNIT", "LOWEST .. HIGHEST",
-		     "RATIO");
+	(void)printf("%s\n\n", about);
+}
+
+void report_begin(const char *bench, bool json, const char *about)
+{
+	report_title(bench, json, about);
+	if (!json)
+		(void)printf("%-42s %10s  %-18s %-21s %s\n", "NAME", "MEDIAN", "UNIT", "LOWEST .. HIGHEST",
+			     "RATIO");
 }
 
 static void print_json(const struct report *report)
@@ -58,7 +65,7 @@ static void print_text(const struct report *report)
 	char range[64];
 
 	(void)snprintf(range, sizeof(range), "%.4g .. %.4g", report->value.low, report->value.high);
-	(void)printf("%-28s %10.4g  %-18s %-21s %.3g of %s\n", report->name, report->value.median, report->unit, range,
+	(void)printf("%-42s %10.4g  %-18s %-21s %.3g of %s\n", report->name, report->value.median, report->unit, range,
 		     report->ratio, report->reference);
 }
 

@@ -15,7 +15,10 @@ struct report {
 	double ratio;	       /* 0: none */
 };
 
-/* What the machine is and what the columns mean; nothing with json. */
+/* What the machine is and @about; nothing with json. */
+void report_title(const char *bench, bool json, const char *about);
+
+/* The same and the heads of the columns of report(). */
 void report_begin(const char *bench, bool json, const char *about);
 
 /* One number. */

@@ -2,6 +2,8 @@
 /* The shapes and codecs that are measured, and blocks of them. */
 #include "tests/bench/bench.h"
 
+#include "tests/bench/normal.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -62,15 +64,6 @@ struct kvc_tensor bench_tensor(const struct bench_shape *shape, float *data)
 		.stride_head = row * BENCH_BLOCK_TOKENS,
 		.stride_layer = row * BENCH_BLOCK_TOKENS * shape->kv_heads,
 	};
-}
-
-static uint64_t random_u64(uint64_t *state)
-{
-	uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
 }
 
 /* The sum of four uniform numbers, scaled to variance 1: close enough to normal, and quick. */

@@ -1,27 +1,40 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """kvbench as scripts see it: each verb runs, prints JSON with exactly the documented keys and names, and leaves no
-process behind.
+process behind; and the file of kvworker --dump-kv that it reads.
 
     test-kvbench.py KVBENCH
 
-Nothing is said about how fast anything is. Prints TAP.
+KVWORKER_BIN names kvworker; without it what needs one is skipped. Nothing is said about how fast anything is. Prints
+TAP.
 """
 import json
 import os
+import struct
 import subprocess
 import sys
+import tempfile
 
 KEYS = ["bench", "name", "value", "unit", "reference", "ratio"]
 ROUNDTRIP = ["append.f32", "append.stored", "append.pages", "fetch.f32", "fetch.stored", "fetch.pages", "memcpy",
              "ping"]
 LOOP = ["work.longest", "work.slow", "longest", "slow"]
+ERRORS = ["mean_abs_rel", "rms_rel", "bits_per_value"]
+
+# client/worker/dump.h
+DUMP_MAGIC = b"KVDUMP\r\n"
+DUMP_HEADER = struct.Struct("<8s6I32s")
+
+
+class Skipped(Exception):
+    """What the test needs is not here."""
 
 
 def run(kvbench, *arguments):
     """Exit status and the two outputs. The process group shows what is left behind."""
+    environment = {name: value for name, value in os.environ.items() if name != "KVPAGED_KV"}
     with subprocess.Popen([kvbench, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          start_new_session=True) as process:
+                          start_new_session=True, env=environment) as process:
         out, err = process.communicate(timeout=600)
         try:
             os.killpg(process.pid, 0)
@@ -61,6 +74,111 @@ def test_roundtrip(kvbench):
     assert all(rows[name]["value"] > 0 for name in names), rows
 
 
+def test_codec(kvbench):
+    """codec: names, units and references of one codec on one instruction set"""
+    status, out, err = run(kvbench, "codec", "--json", "--rounds", "1", "--codec", "q6", "--isa", "scalar")
+    assert status == 0 and not err, err
+    rows = rows_of(out, "codec")
+    names = []
+    for role, last in (("k", "scores"), ("v", "accumulate")):
+        names += [f"q6.{role}.{operation}.{dtype}.cache.scalar" for dtype in ("f32", "f16", "bf16")
+                  for operation in ("encode", "decode")] + [f"q6.{role}.{last}.f32.cache.scalar"]
+    names += ["page32k.q6.encode", "page32k.q6.decode", "memcpy_f32.cache", "stream_read.cache"]
+    assert list(rows) == names, list(rows)
+    assert all(row["value"] > 0 and row["ratio"] > 0 for row in rows.values()), rows
+    for name, row in rows.items():
+        attention = "scores" in name or "accumulate" in name
+        if name.startswith("q6."):
+            assert row["reference"] == ("stream_read" if attention else "memcpy_f32"), row
+            assert row["unit"] == ("GB/s of stored" if attention else "GB/s of f32"), row
+    assert rows["page32k.q6.decode"]["unit"] == "us", rows
+
+
+def test_error(kvbench):
+    """error: names, exact bits, and no code beats the bound on normal values"""
+    status, out, err = run(kvbench, "error", "--json", "--codec", "t6g16")
+    assert status == 0 and "--dump-kv" in err, (status, err)
+    rows = rows_of(out, "error")
+    assert list(rows) == [f"t6g16.{role}.{data}.{what}" for data in ("gauss", "outlier") for role in "kv"
+                          for what in ERRORS], list(rows)
+    assert rows["t6g16.k.gauss.bits_per_value"]["value"] == 6.25, rows
+    assert rows["t6g16.v.gauss.bits_per_value"]["value"] == 6.5, rows
+    for role in "kv":
+        for what in ERRORS[:2]:
+            row = rows[f"t6g16.{role}.gauss.{what}"]
+            assert row["reference"] == "rate_distortion_gauss" and 1 < row["ratio"] < 2, row
+    # 2^-6.5
+    assert abs(rows["t6g16.v.gauss.rms_rel"]["value"] / rows["t6g16.v.gauss.rms_rel"]["ratio"] - 1.10485) < 1e-4, rows
+
+
+def make_dump(layers=1, heads=2, tokens=130, head_dim=8, model=b"made", magic=DUMP_MAGIC, version=1):
+    """A dump whose values count up; the last two tokens of 130 are in no whole block."""
+    values = layers * heads * tokens * head_dim
+    data = struct.pack(f"<{values}f", *((i * 37 % 101 - 50) / 10 for i in range(values)))
+    return DUMP_HEADER.pack(magic, version, DUMP_HEADER.size, layers, heads, tokens, head_dim, model) + 2 * data
+
+
+def test_capture(kvbench):
+    """error --kv: a captured file under its name, and damaged ones refused"""
+    huge = DUMP_HEADER.pack(DUMP_MAGIC, 1, DUMP_HEADER.size, *[0xffffffff] * 3, 256, b"made")
+    damaged = {
+        "short": DUMP_MAGIC, "header": make_dump()[:DUMP_HEADER.size], "cut": make_dump()[:-1],
+        "longer": make_dump() + b"x", "magic": make_dump(magic=b"KVDUMPED"), "version": make_dump(version=2),
+        "dim": make_dump(head_dim=4), "none": make_dump(tokens=0), "name": make_dump(model=b"../x"),
+        "unnamed": make_dump(model=b""), "endless": make_dump(model=b"x" * 32), "huge": huge,
+        "few": make_dump(tokens=127), "empty": b"",
+        "nan": make_dump()[:DUMP_HEADER.size] + b"\xff" * (len(make_dump()) - DUMP_HEADER.size),
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "kv")
+        with open(path, "wb") as stream:
+            stream.write(make_dump())
+        status, out, err = run(kvbench, "error", "--json", "--codec", "q8", "--kv", path)
+        assert status == 0 and not err, err
+        rows = rows_of(out, "error")
+        assert list(rows)[12:] == [f"q8.{role}.made.{what}" for role in "kv" for what in ERRORS], list(rows)
+        assert rows["q8.v.made.bits_per_value"]["value"] == 12, rows
+        assert 0 < rows["q8.k.made.rms_rel"]["value"] < 1, rows
+        for name, content in damaged.items():
+            with open(path, "wb") as stream:
+                stream.write(content)
+            status, out, err = run(kvbench, "error", "--json", "--codec", "q8", "--kv", path)
+            assert status == 1 and err.startswith("kvbench: ") and err.count("\n") == 1, (name, status, err)
+        for bad in (directory, os.path.join(directory, "missing"), "/dev/null"):
+            status, _, err = run(kvbench, "error", "--kv", bad)
+            assert status == 1 and bad in err, (bad, status, err)
+
+
+def test_dump(kvbench):
+    """kvworker --dump-kv: the file is what its header says, replaces only a file, and can be measured"""
+    if not os.environ.get("KVWORKER_BIN"):
+        raise Skipped("no kvworker")
+    prompt = "The history of the town is long, and not all of it was written down. " * 12
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "kv")
+        command = [os.environ["KVWORKER_BIN"], "--no-cache", "--codec", "f32", "--attend", "decoded",
+                   "--prompt", prompt, "--json", "--quiet", "--ignore-eos", "-n", "4", "--dump-kv"]
+        for _ in range(2):
+            status, out, err = run(*command, path)
+            assert status == 0, err
+        assert os.listdir(directory) == ["kv"]
+        with open(path, "rb") as stream:
+            data = stream.read()
+        magic, version, size, layers, heads, tokens, head_dim, model = DUMP_HEADER.unpack_from(data)
+        assert (magic, version, size, model.rstrip(b"\0")) == (DUMP_MAGIC, 1, DUMP_HEADER.size, b"tiny"), data[:64]
+        assert len(data) == size + 2 * 4 * layers * heads * tokens * head_dim
+        assert tokens == json.loads(out)["tokens_prompt"] + 3, out  # the last one generated is not computed
+        status, out, err = run(kvbench, "error", "--json", "--codec", "q8", "--kv", path)
+        assert status == 0 and "q8.k.tiny.rms_rel" in rows_of(out, "error"), err
+        for bad in (directory, os.path.join(directory, "no", "kv")):
+            status, _, err = run(*command, bad)
+            assert status == 1 and "--dump-kv" in err, (bad, status, err)
+        assert os.listdir(directory) == ["kv"]
+        for arguments in (["--codec", "q8"], ["--codec-v", "f16"], ["--attend", "packed"]):
+            status, _, err = run(*command, path, *arguments)
+            assert status == 2 and "--dump-kv wants" in err, (arguments, status, err)
+
+
 def test_table(kvbench):
     """without --json there is a table for people"""
     status, out, err = run(kvbench, "memory", "--codec", "f16", "--arena-bytes", "32MiB")
@@ -71,14 +189,18 @@ def test_table(kvbench):
 def test_usage(kvbench):
     """bad arguments are refused, help is given"""
     for arguments in ([], ["nothing"], ["memory", "memory"], ["memory", "--codec", "q7"],
-                      ["roundtrip", "--rounds", "0"], ["roundtrip", "--shape", "x"], ["--frobnicate"]):
+                      ["roundtrip", "--rounds", "0"], ["roundtrip", "--shape", "x"], ["--frobnicate"],
+                      ["memory", "--codec", "t6"], ["memory", "--rounds", "3"], ["codec", "--shape", "smollm2"],
+                      ["codec", "--isa", "mmx"], ["codec", "--codec", "q7"], ["error", "--isa", "scalar"],
+                      ["roundtrip", "--kv", "x"]):
         status, out, err = run(kvbench, *arguments)
         assert status == 2 and not out and err, (arguments, status, out, err)
     status, out, err = run(kvbench, "--help")
-    assert status == 0 and "roundtrip" in out and "memory" in out and not err, (status, out, err)
+    for verb in ("roundtrip", "memory", "codec", "error"):
+        assert status == 0 and f"\n  {verb} " in out and not err, (status, out, err)
 
 
-TESTS = (test_memory, test_roundtrip, test_table, test_usage)
+TESTS = (test_memory, test_roundtrip, test_codec, test_error, test_capture, test_dump, test_table, test_usage)
 
 
 def main():
@@ -88,6 +210,8 @@ def main():
         try:
             test(sys.argv[1])
             print(f"ok {number} - {test.__doc__}")
+        except Skipped as reason:
+            print(f"ok {number} - {test.__doc__} # SKIP {reason}")
         except (AssertionError, OSError, subprocess.SubprocessError) as error:
             failed = True
             print(f"not ok {number} - {test.__doc__}")
