@@ -81,8 +81,9 @@ enum kvc_status {
 enum kvc_dtype { KVC_F32 = 1, KVC_F16 = 2, KVC_BF16 = 3 };
 
 /*
- * How a space keeps K or V. The numbers are the protocol's. Bits a value at 128 tokens: raw; K of qN: N + 0.25;
- * V: N + 32 / head_dim.
+ * How a space keeps K or V. The numbers are the protocol's. Bits a value at 128 tokens: raw; K of qN and tN: N + 0.25;
+ * V: N + 32 / head_dim, of tNg32 N + 0.25, of tNg16 N + 0.5. tN has less error than qN at the same size and takes
+ * longer to encode.
  */
 enum kvc_codec {
 	KVC_CODEC_F32 = 1,
@@ -90,7 +91,20 @@ enum kvc_codec {
 	KVC_CODEC_BF16 = 3,
 	KVC_CODEC_Q8 = 16,
 	KVC_CODEC_Q6 = 17,
-	KVC_CODEC_Q4 = 19
+	KVC_CODEC_Q5 = 18,
+	KVC_CODEC_Q4 = 19,
+	KVC_CODEC_T8 = 32,
+	KVC_CODEC_T6 = 33,
+	KVC_CODEC_T5 = 34,
+	KVC_CODEC_T4 = 35,
+	KVC_CODEC_T8G32 = 40, /* K as T8; likewise below */
+	KVC_CODEC_T6G32 = 41,
+	KVC_CODEC_T5G32 = 42,
+	KVC_CODEC_T4G32 = 43,
+	KVC_CODEC_T8G16 = 48,
+	KVC_CODEC_T6G16 = 49,
+	KVC_CODEC_T5G16 = 50,
+	KVC_CODEC_T4G16 = 51
 };
 
 typedef struct kvc_client kvc_client; /* one connection */

@@ -19,6 +19,7 @@
 #define SPACE_MODEL_BYTES_MAX 64
 #define REPLY_TIMEOUT_MS 5000
 #define REAP_BATCH 16
+#define PIN_BATCH 16
 #define STAGING_BYTES_MIN (UINT64_C(8) << 20)
 
 struct cachelink {
@@ -78,9 +79,9 @@ static void name_space(struct cachelink *link, const struct model *model, const 
 	char name[SPACE_MODEL_BYTES_MAX];
 
 	sanitise(model->name, name, sizeof(name));
-	(void)snprintf(link->name, sizeof(link->name), "%s-%016" PRIx64 "-%s-%s-b%" PRIu32,
+	(void)snprintf(link->name, sizeof(link->name), "%s-%016" PRIx64 "-%s-%s-b%" PRIu32 "-%s",
 		       name[0] ? name : "model", model->identity, codec_name(shape->codec_k),
-		       codec_name(shape->codec_v), shape->block_tokens);
+		       codec_name(shape->codec_v), shape->block_tokens, kvstore_form(shape));
 }
 
 static int connect_client(struct cachelink *link, const char *socket_path, const struct kvstore *shape,
@@ -107,7 +108,7 @@ static int connect_client(struct cachelink *link, const char *socket_path, const
 static int open_space(struct cachelink *link, const struct model *model, const struct kvstore *shape,
 		      struct fault *fault)
 {
-	char revision[17];
+	char revision[32];
 	struct kvc_schema schema = {
 		.model = model->name[0] ? model->name : "model",
 		.revision = revision,
@@ -122,7 +123,8 @@ static int open_space(struct cachelink *link, const struct model *model, const s
 	};
 	int r;
 
-	(void)snprintf(revision, sizeof(revision), "%016" PRIx64, model->identity);
+	(void)snprintf(revision, sizeof(revision), "%016" PRIx64 "-%s", model->identity,
+		       kvstore_form(shape));
 	r = kvc_space_open(link->client, link->name, &schema, &link->space);
 	if (r == 0)
 		return 0;
@@ -207,8 +209,8 @@ static struct kvc_tensor block_tensor(const struct kvstore *store, float *values
 	return (struct kvc_tensor){
 		.data = values + kvstore_offset(store, 0, 0, index * store->block_tokens),
 		.dtype = KVC_F32,
-		.stride_layer = (int64_t)kvstore_offset(store, 1, 0, 0),
-		.stride_head = (int64_t)kvstore_offset(store, 0, 1, 0),
+		.stride_layer = (int64_t)kvstore_head(store, 1, 0),
+		.stride_head = (int64_t)kvstore_head(store, 0, 1),
 		.stride_token = (int64_t)store->head_dim,
 	};
 }
@@ -241,34 +243,107 @@ static uint32_t leading_whole(const struct kvc_fetch *fetches, size_t n, const s
 	return whole;
 }
 
+static uint32_t fetch_decoded(struct cachelink *link, const struct cache_key *keys, uint32_t n,
+			      struct kvstore *store)
+{
+	_cleanup_free_ struct kvc_fetch *fetches = calloc(n, sizeof(*fetches));
+	int r;
+
+	if (!fetches)
+		return 0;
+	for (uint32_t i = 0; i < n; i++) {
+		fetches[i].key = (struct kvc_key){ keys[i].bytes, sizeof(keys[i].bytes) };
+		fetches[i].k = block_tensor(store, store->k, i);
+		fetches[i].v = block_tensor(store, store->v, i);
+	}
+	r = kvc_fetch(link->space, fetches, n);
+	if (r < 0) {
+		lose(link, r);
+		return 0;
+	}
+	return leading_whole(fetches, n, store);
+}
+
+/* Copies one tile of a pinned block. Whether it was there. */
+static bool copy_tile(const kvc_block *block, enum codec_role role, uint32_t layer, uint32_t head,
+		      const struct kvstore *store, uint32_t index)
+{
+	struct kvc_tile tile;
+
+	if (kvc_block_tile(block, role == CODEC_ROLE_K ? 'K' : 'V', layer, head, &tile) != KVC_OK ||
+	    tile.n != kvstore_tile_bytes(store, role))
+		return false;
+	memcpy(kvstore_tile(store, role, layer, head, index), tile.bytes, tile.n);
+	return true;
+}
+
+/* Copies the pages of a pinned block. Whether what was copied is a whole block. */
+static bool copy_block(const kvc_block *block, const struct kvstore *store, uint32_t index)
+{
+	if (!block || kvc_block_tokens(block) != store->block_tokens)
+		return false;
+	for (uint32_t layer = 0; layer < store->n_layers; layer++)
+		for (uint32_t head = 0; head < store->n_heads; head++)
+			if (!copy_tile(block, CODEC_ROLE_K, layer, head, store, index) ||
+			    !copy_tile(block, CODEC_ROLE_V, layer, head, store, index))
+				return false;
+	return kvc_block_check(block) == KVC_OK;
+}
+
+/* Copies up to PIN_BATCH blocks to `index` and behind. Returns how many, from the first on. */
+static uint32_t pin_and_copy(struct cachelink *link, const struct cache_key *keys, uint32_t n,
+			     struct kvstore *store, uint32_t index)
+{
+	struct kvc_key wanted[PIN_BATCH] = { 0 };
+	kvc_block *blocks[PIN_BATCH] = { NULL };
+	int statuses[PIN_BATCH];
+	uint32_t copied = 0;
+	int r;
+
+	n = n < PIN_BATCH ? n : PIN_BATCH;
+	for (uint32_t i = 0; i < n; i++)
+		wanted[i] = (struct kvc_key){ keys[i].bytes, sizeof(keys[i].bytes) };
+	r = kvc_pin(link->space, wanted, n, NULL, 0, blocks, statuses);
+	if (r < 0)
+		lose(link, r);
+	while (r == KVC_OK && copied < n && copy_block(blocks[copied], store, index + copied))
+		copied++;
+	for (uint32_t i = 0; i < n; i++)
+		(void)kvc_unpin(blocks[i]);
+	return copied;
+}
+
+/*
+ * Tiles as they are in the pages. A batch may stop early because a quota lets no more blocks be
+ * pinned at a time, so the end is a batch that gives nothing.
+ */
+static uint32_t fetch_packed(struct cachelink *link, const struct cache_key *keys, uint32_t n,
+			     struct kvstore *store)
+{
+	uint32_t done = 0;
+	uint32_t copied;
+
+	do {
+		copied = pin_and_copy(link, keys + done, n - done, store, done);
+		done += copied;
+	} while (copied > 0 && done < n);
+	return done;
+}
+
 uint32_t cachelink_fetch(struct cachelink *link, const struct cache_key *keys, uint32_t n,
 			 struct kvstore *store)
 {
-	_cleanup_free_ struct kvc_fetch *fetches = NULL;
 	size_t matched;
-	int r;
 
 	kvp_assert(store->n_tokens == 0 && (uint64_t)n * store->block_tokens <= store->capacity);
 	if (!link->alive || n == 0)
 		return 0;
 	matched = match(link, keys, n);
+	kvp_assert(matched <= n);
 	if (matched == 0)
 		return 0;
-	kvp_assert(matched <= n);
-	fetches = calloc(matched, sizeof(*fetches));
-	if (!fetches)
-		return 0;
-	for (uint32_t i = 0; i < matched; i++) {
-		fetches[i].key = (struct kvc_key){ keys[i].bytes, sizeof(keys[i].bytes) };
-		fetches[i].k = block_tensor(store, store->k, i);
-		fetches[i].v = block_tensor(store, store->v, i);
-	}
-	r = kvc_fetch(link->space, fetches, matched);
-	if (r < 0) {
-		lose(link, r);
-		return 0;
-	}
-	return leading_whole(fetches, matched, store);
+	return store->packed ? fetch_packed(link, keys, (uint32_t)matched, store)
+			     : fetch_decoded(link, keys, (uint32_t)matched, store);
 }
 
 /* --- Storing ---------------------------------------------------------------------------------- */

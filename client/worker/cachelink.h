@@ -7,8 +7,8 @@
  * through the notice callback, and every later call returns at once.
  *
  * A block's key is a chained hash of all tokens up to its end. The space's name and revision hold
- * the model's identity, so equal keys in one space mean equal tokens before and in the block, hence
- * equal K/V.
+ * the model's identity and the form of the store, whose attention has bits of its own. So equal keys
+ * in one space mean equal tokens before and in the block, hence equal K/V.
  */
 #pragma once
 
@@ -33,7 +33,7 @@ struct cache_key cache_key_next(const struct cache_key *parent, const uint32_t *
 
 struct cachelink_options {
 	const char *socket_path; /* NULL: as libkvclient chooses */
-	const char *space_name;  /* NULL: made of the model's name, its identity and the codecs */
+	const char *space_name;  /* NULL: made of the model's name, its identity, codecs and form */
 	void (*notice)(void *context, const char *text); /* told once when the link dies */
 	void *notice_context;
 };

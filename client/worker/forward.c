@@ -33,6 +33,9 @@ struct forward {
 	float *scratch;  /* a stretch a thread: rows of a matrix, or scores */
 	size_t scratch_stride;
 	size_t score_stride;
+
+	struct codec_span *spans; /* a stretch a thread; of a packed store */
+	size_t spans_stride;
 };
 
 /* --- Life ------------------------------------------------------------------------------------- */
@@ -66,7 +69,7 @@ static int allocate_rows(struct forward *f)
 	return 0;
 }
 
-static int allocate_scratch(struct forward *f)
+static int allocate_scratch(struct forward *f, const struct kvstore *shape)
 {
 	const struct model *m = f->model;
 	size_t widest = m->width > m->n_ff ? m->width : m->n_ff;
@@ -74,16 +77,18 @@ static int allocate_scratch(struct forward *f)
 	size_t scores;
 
 	f->score_stride = ((size_t)f->capacity + DOT_LANES - 1) / DOT_LANES * DOT_LANES;
-	scores = f->score_stride * (m->n_heads / m->n_kv_heads);
+	scores = shape->packed ? 0 : f->score_stride * (m->n_heads / m->n_kv_heads);
 	f->scratch_stride = MATMUL_SCRATCH(widest > q_width ? widest : q_width);
 	if (f->scratch_stride < scores)
 		f->scratch_stride = scores;
 	f->scratch = calloc(pool_threads(f->pool), f->scratch_stride * sizeof(float));
-	return f->scratch ? 0 : -ENOMEM;
+	f->spans_stride = shape->packed ? kvstore_spans_max(shape) : 1;
+	f->spans = calloc(pool_threads(f->pool), f->spans_stride * sizeof(*f->spans));
+	return f->scratch && f->spans ? 0 : -ENOMEM;
 }
 
 int forward_new(const struct model *model, const struct dot_kernels *kernels, struct pool *pool,
-		uint32_t capacity, struct forward **ret_forward)
+		const struct kvstore *shape, struct forward **ret_forward)
 {
 	_cleanup_(forward_freep) struct forward *f = calloc(1, sizeof(*f));
 	int r;
@@ -93,10 +98,10 @@ int forward_new(const struct model *model, const struct dot_kernels *kernels, st
 	f->model = model;
 	f->kernels = kernels;
 	f->pool = pool;
-	f->capacity = capacity;
+	f->capacity = shape->capacity;
 	r = allocate_rows(f);
 	if (r == 0)
-		r = allocate_scratch(f);
+		r = allocate_scratch(f, shape);
 	if (r < 0)
 		return r;
 	*ret_forward = take_ptr(f);
@@ -109,6 +114,7 @@ struct forward *forward_free(struct forward *forward)
 		return NULL;
 	free(forward->storage);
 	free(forward->scratch);
+	free(forward->spans);
 	free(forward);
 	return NULL;
 }
@@ -210,30 +216,75 @@ struct attention {
 	uint32_t layer;
 };
 
-/* The query heads of one token that share one K/V head. */
-static void attend_item(void *context, size_t item, unsigned worker)
+/* An item of attention: the query heads of one token that share one K/V head. */
+struct attention_item {
+	uint32_t head;
+	uint32_t n;     /* positions that the token sees */
+	size_t row;     /* of the first query head, in q and attended */
+	uint32_t group; /* query heads */
+	float scale;
+};
+
+static struct attention_item attention_item(const struct attention *attention, size_t item)
+{
+	const struct model *m = attention->forward->model;
+	uint32_t token = (uint32_t)(item / m->n_kv_heads);
+	uint32_t head = (uint32_t)(item % m->n_kv_heads);
+	uint32_t group = m->n_heads / m->n_kv_heads;
+
+	return (struct attention_item){
+		.head = head,
+		.n = attention->store->n_tokens + token + 1,
+		.row = ((size_t)token * m->n_heads + (size_t)head * group) * m->head_dim,
+		.group = group,
+		.scale = 1.0f / sqrtf((float)m->head_dim),
+	};
+}
+
+static void attend_packed(void *context, size_t index, unsigned worker)
+{
+	const struct attention *attention = context;
+	const struct forward *f = attention->forward;
+	struct attention_item item = attention_item(attention, index);
+	uint32_t head_dim = f->model->head_dim;
+	struct codec_span *spans = f->spans + worker * f->spans_stride;
+	size_t n_spans = kvstore_spans(attention->store, attention->layer, item.head, item.n, spans);
+
+	for (uint32_t g = 0; g < item.group; g += CODEC_QUERIES_MAX) {
+		uint32_t left = item.group - g;
+		struct codec_attention queries = {
+			.head_dim_k = head_dim,
+			.head_dim_v = head_dim,
+			.n_queries = left < CODEC_QUERIES_MAX ? left : CODEC_QUERIES_MAX,
+			.queries = f->q + item.row + (size_t)g * head_dim,
+			.query_stride = (ptrdiff_t)head_dim,
+			.scale = item.scale,
+			.out = f->attended + item.row + (size_t)g * head_dim,
+			.out_stride = (ptrdiff_t)head_dim,
+		};
+
+		codec_attend(&queries, spans, n_spans);
+	}
+}
+
+static void attend_decoded(void *context, size_t index, unsigned worker)
 {
 	const struct attention *attention = context;
 	const struct forward *f = attention->forward;
 	const struct kvstore *store = attention->store;
 	const struct model *m = f->model;
-	uint32_t group = m->n_heads / m->n_kv_heads;
-	uint32_t token = (uint32_t)(item / m->n_kv_heads);
-	uint32_t head = (uint32_t)(item % m->n_kv_heads);
-	size_t n = (size_t)store->n_tokens + token + 1;
-	size_t rows = kvstore_offset(store, attention->layer, head, 0);
-	size_t row = ((size_t)token * m->n_heads + (size_t)head * group) * m->head_dim;
+	struct attention_item item = attention_item(attention, index);
+	size_t rows = kvstore_head(store, attention->layer, item.head);
 	float *scores = f->scratch + worker * f->scratch_stride;
-	float scale = 1.0f / sqrtf((float)m->head_dim);
 
-	f->kernels->products(store->k + rows, m->head_dim, n, f->q + row, m->head_dim, group, m->head_dim,
-			     scores, f->score_stride);
-	for (uint32_t g = 0; g < group; g++) {
+	f->kernels->products(store->k + rows, m->head_dim, item.n, f->q + item.row, m->head_dim,
+			     item.group, m->head_dim, scores, f->score_stride);
+	for (uint32_t g = 0; g < item.group; g++) {
 		float *weights = scores + g * f->score_stride;
 
-		f->kernels->softmax(weights, n, scale);
-		f->kernels->weighted_sum(weights, store->v + rows, m->head_dim, n, m->head_dim,
-					 f->attended + row + (size_t)g * m->head_dim);
+		f->kernels->softmax(weights, item.n, item.scale);
+		f->kernels->weighted_sum(weights, store->v + rows, m->head_dim, item.n, m->head_dim,
+					 f->attended + item.row + (size_t)g * m->head_dim);
 	}
 }
 
@@ -249,7 +300,8 @@ static void attend(struct forward *f, struct kvstore *store, uint32_t layer, uin
 	rotate(f, f->q, m->n_heads, n);
 	rotate(f, f->k, m->n_kv_heads, n);
 	store_rows(f, store, layer, n);
-	pool_run(f->pool, (size_t)n * m->n_kv_heads, attend_item, &attention);
+	pool_run(f->pool, (size_t)n * m->n_kv_heads, store->packed ? attend_packed : attend_decoded,
+		 &attention);
 	add_product(f, &weights->o, f->attended, n);
 }
 
@@ -279,6 +331,7 @@ void forward_run(struct forward *forward, struct kvstore *store, const uint32_t 
 {
 	kvp_assert(n >= 1 && n <= FORWARD_BATCH_MAX);
 	kvp_assert(store->capacity <= forward->capacity && n <= store->capacity - store->n_tokens);
+	kvp_assert(n <= store->first + store->rows - store->n_tokens);
 	embed(forward, tokens, n);
 	prepare_rotation(forward, store->n_tokens, n);
 	for (uint32_t layer = 0; layer < forward->model->n_layers; layer++) {

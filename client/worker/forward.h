@@ -3,6 +3,7 @@
  * The forward pass: tokens to hidden states to logits, a batch of up to FORWARD_BATCH_MAX following
  * tokens at a time. What a token gets does not depend on the batch that it came in, nor on the
  * number of threads (see dot.h), only on the tokens before it and the values in the K/V store.
+ * Attention on a packed store is codec_attend()'s, whose answers do not depend on them either.
  */
 #pragma once
 
@@ -19,11 +20,11 @@
 struct forward;
 
 /*
- * Scratch for one sequence at a time over sequences of up to `capacity` positions; model, kernels
- * and pool are borrowed. Results: 0 and *ret_forward, freed with forward_free(); -ENOMEM.
+ * Scratch for one sequence at a time in stores of this shape and form; model, kernels and pool are
+ * borrowed. Results: 0 and *ret_forward, freed with forward_free(); -ENOMEM.
  */
 int forward_new(const struct model *model, const struct dot_kernels *kernels, struct pool *pool,
-		uint32_t capacity, struct forward **ret_forward);
+		const struct kvstore *shape, struct forward **ret_forward);
 
 struct forward *forward_free(struct forward *forward);
 
@@ -31,8 +32,8 @@ DEFINE_CLEANUP(struct forward *, forward_free);
 
 /*
  * Appends n tokens (1..FORWARD_BATCH_MAX, each < n_vocab) to the sequence in the store, which must
- * have room: writes their K and V and counts them in. Their hidden states stay for forward_logits()
- * until the next call.
+ * have room: writes their K and V and counts them in. In a packed store they must fit the open
+ * block. Their hidden states stay for forward_logits() until the next call.
  */
 void forward_run(struct forward *forward, struct kvstore *store, const uint32_t *tokens, uint32_t n);
 

@@ -17,21 +17,28 @@ void generation_done(struct generation *generation)
 }
 
 /* Takes the prompt in; afterwards *logits are those of its last token. */
-static void run_prompt(struct session *session, const struct tokens *prompt, float *logits,
-		       struct generation *generation)
+static int run_prompt(struct session *session, const struct tokens *prompt, float *logits,
+		      struct generation *generation)
 {
 	uint32_t n = (uint32_t)prompt->n;
 	uint32_t done;
-	uint32_t batch = 0;
+	int batch = 0;
+	double begin_ms;
 
 	session_begin(session);
 	done = session_fetch(session, prompt->ids, n);
 	generation->n_prompt = n;
 	generation->n_cached = done;
 	generation->n_computed = n - done;
-	for (; done < n; done += batch)
+	begin_ms = clock_ms();
+	for (; done < n; done += (uint32_t)batch) {
 		batch = session_feed(session, prompt->ids + done, n - done);
-	session_logits(session, batch - 1, 1, logits);
+		if (batch < 0)
+			return batch;
+	}
+	generation->prompt_tokens_per_s = generation->n_computed * 1e3 / (clock_ms() - begin_ms);
+	session_logits(session, (uint32_t)batch - 1, 1, logits);
+	return 0;
 }
 
 static int emit(const struct tokenizer *tokenizer, struct generation *generation, struct textout *out,
@@ -68,7 +75,9 @@ static int run_continuation(struct session *session, const struct tokenizer *tok
 			return r;
 		if (generation->tokens.n == options->n_tokens_max)
 			break;
-		(void)session_feed(session, &token, 1);
+		r = session_feed(session, &token, 1);
+		if (r < 0)
+			return r;
 		session_logits(session, 0, 1, logits);
 	}
 	if (generation->tokens.n > 1)
@@ -89,7 +98,9 @@ int generate_run(struct session *session, const struct tokenizer *tokenizer, str
 	kvp_assert(prompt->n > 0);
 	if (!logits)
 		return -ENOMEM;
-	run_prompt(session, prompt, logits, &generation);
+	r = run_prompt(session, prompt, logits, &generation);
+	if (r < 0)
+		return r;
 	r = run_continuation(session, tokenizer, sampler, options, logits, out, &generation, begin_ms);
 	if (r < 0)
 		return r;
@@ -124,12 +135,17 @@ int generate_follow(struct session *session, uint32_t n_vocab, const struct toke
 	kvp_assert(prompt->n > 0);
 	if (!logits)
 		return -ENOMEM;
-	run_prompt(session, prompt, logits, &generation);
+	r = run_prompt(session, prompt, logits, &generation);
+	if (r < 0)
+		return r;
 	r = text->n > 0 ? tokens_push(&generation.tokens, sample_likeliest(logits, n_vocab)) : 0;
 	for (uint32_t done = 0; done < n && r == 0; done += batch) {
 		uint32_t rows = n - done < FOLLOW_ROWS ? n - done : FOLLOW_ROWS;
 
-		batch = session_feed(session, text->ids + done, rows);
+		r = session_feed(session, text->ids + done, rows);
+		if (r < 0)
+			return r;
+		batch = (uint32_t)r;
 		r = choose_batch(session, n_vocab, batch, logits, &generation.tokens);
 	}
 	if (r < 0)

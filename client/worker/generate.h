@@ -17,6 +17,7 @@ struct generation {
 	struct tokens tokens; /* the continuation, an end token not included */
 	bool ended;          /* by an end token, not by the limit */
 	double first_token_ms; /* from the prompt to the first token, look-up and fetch included */
+	double prompt_tokens_per_s; /* of the computed ones, without look-up and fetch; stores included */
 	double tokens_per_s;   /* of the tokens after the first; 0 with fewer than two */
 };
 

@@ -5,6 +5,7 @@
  * in the reverse.
  */
 #include "base/cleanup.h"
+#include "client/worker/dump.h"
 #include "client/worker/generate.h"
 #include "client/worker/input.h"
 #include "client/worker/locate.h"
@@ -107,6 +108,7 @@ static int make_session(struct worker *worker)
 		.block_tokens = options->block_tokens,
 		.codec_k = (enum codec_id)options->codec_k,
 		.codec_v = (enum codec_id)options->codec_v,
+		.packed = options->packed,
 	};
 	int r;
 
@@ -235,7 +237,7 @@ static int run_prompt(struct worker *worker, size_t index)
 	else
 		(void)putchar('\n');
 	if (!options->quiet)
-		report_generation_text(&generation, &blocks);
+		report_generation_text(&frame, &generation, &blocks);
 	return 0;
 }
 
@@ -251,6 +253,16 @@ static int run_prompts(struct worker *worker)
 			return r;
 	}
 	return 0;
+}
+
+static int dump(struct worker *worker)
+{
+	const char *path = worker->options->dump_kv_file;
+	const char *what;
+	int r = dump_write(path, worker->options->model, session_store(worker->session), &what);
+
+	return r < 0 ? fault_set(&worker->fault, r, "--dump-kv %s: %s: %s", path, what, strerror(-r)) :
+		       0;
 }
 
 static int run_perplexity(struct worker *worker)
@@ -296,6 +308,8 @@ static int run(const struct options *options)
 	if (open_cache(&worker) < 0)
 		return fail(&worker, EXIT_UNREACHABLE);
 	r = options->perplexity_file ? run_perplexity(&worker) : run_prompts(&worker);
+	if (r == 0 && options->dump_kv_file)
+		r = dump(&worker);
 	if (r == 0 && (fflush(stdout) != 0 || ferror(stdout)))
 		r = fault_set(&worker.fault, -EIO, "cannot write to stdout");
 	return r < 0 ? fail(&worker, EXIT_FAILED) : EXIT_OK;

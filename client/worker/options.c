@@ -21,6 +21,7 @@ enum kind {
 	KIND_NUMBER, /* uint32_t in [least, most] */
 	KIND_FLOAT,  /* float in [least, most] */
 	KIND_CODEC,  /* uint32_t; sets the next field too when it is --codec */
+	KIND_ATTEND, /* bool, whether it is "packed" */
 };
 
 struct spec {
@@ -35,7 +36,6 @@ struct spec {
 };
 
 #define AT(field) offsetof(struct options, field)
-#define CODECS "f32|f16|bf16|q8|q6|q4"
 
 static const struct spec specs[] = {
 	{ "model", 'm', KIND_TEXT, AT(model), 0, 0, "MODEL",
@@ -55,10 +55,14 @@ static const struct spec specs[] = {
 	{ "temperature", 0, KIND_FLOAT, AT(temperature), 0, 100, "X", "sample; 0 takes the likeliest token [0]" },
 	{ "top-k", 0, KIND_NUMBER, AT(top_k), 1, SAMPLE_TOP_K_MAX, "N", "sample among the N likeliest [40]" },
 	{ "seed", 0, KIND_NUMBER, AT(seed), 0, UINT32_MAX, "N", "of sampling [1]" },
-	{ "codec", 'c', KIND_CODEC, AT(codec_k), 0, 0, CODECS, "how finished blocks are kept [q8]" },
-	{ "codec-k", 0, KIND_CODEC, AT(codec_k), 1, 0, CODECS, "the same for K only" },
-	{ "codec-v", 0, KIND_CODEC, AT(codec_v), 1, 0, CODECS, "the same for V only" },
+	{ "codec", 'c', KIND_CODEC, AT(codec_k), 0, 0, "CODEC", "how finished blocks are kept [q8]" },
+	{ "codec-k", 0, KIND_CODEC, AT(codec_k), 1, 0, "CODEC", "the same for K only" },
+	{ "codec-v", 0, KIND_CODEC, AT(codec_v), 1, 0, "CODEC", "the same for V only" },
+	{ "attend", 0, KIND_ATTEND, AT(packed), 0, 0, "packed|decoded",
+	  "attention on the encoded blocks, or on them decoded to f32 [packed]" },
 	{ "block-tokens", 0, KIND_NUMBER, AT(block_tokens), 1, FORWARD_BATCH_MAX, "N", "tokens a block [128]" },
+	{ "dump-kv", 0, KIND_TEXT, AT(dump_kv_file), 0, 0, "FILE",
+	  "write K and V of the one prompt as computed; needs --codec f32, --attend decoded" },
 	{ "no-cache", 0, KIND_FLAG, AT(no_cache), 0, 0, NULL, "do not use kvpaged" },
 	{ "require-cache", 0, KIND_FLAG, AT(require_cache), 0, 0, NULL, "fail when kvpaged cannot be reached" },
 	{ "socket", 's', KIND_TEXT, AT(socket), 0, 0, "PATH",
@@ -83,6 +87,7 @@ static const struct options defaults = {
 	.seed = 1,
 	.codec_k = CODEC_Q8,
 	.codec_v = CODEC_Q8,
+	.packed = true,
 	.block_tokens = 128,
 	.context = 512,
 };
@@ -116,8 +121,18 @@ static int set_codec(const struct spec *spec, const char *text, uint32_t *ret, s
 	enum codec_id codec;
 
 	if (!codec_from_name(text, &codec))
-		return fault_set(fault, -EINVAL, "--%s wants one of %s, not \"%s\"", spec->name, CODECS, text);
+		return fault_set(fault, -EINVAL, "--%s wants a codec (see --help), not \"%s\"", spec->name, text);
 	*ret = (uint32_t)codec;
+	return 0;
+}
+
+static int set_attend(const struct spec *spec, const char *text, bool *ret, struct fault *fault)
+{
+	bool packed = strcmp(text, "packed") == 0;
+
+	if (!packed && strcmp(text, "decoded") != 0)
+		return fault_set(fault, -EINVAL, "--%s wants packed or decoded, not \"%s\"", spec->name, text);
+	*ret = packed;
 	return 0;
 }
 
@@ -144,6 +159,8 @@ static int set_option(const struct spec *spec, const char *text, struct options 
 		if (r == 0 && spec->least == 0)
 			options->codec_v = options->codec_k;
 		return r;
+	case KIND_ATTEND:
+		return set_attend(spec, text, field, fault);
 	}
 	kvp_unreachable();
 }
@@ -180,6 +197,16 @@ static const struct spec *find_spec(int code)
 	kvp_unreachable();
 }
 
+/* Finished blocks of any other codec or form are no longer what was computed. */
+static int check_dump(const struct options *options, struct fault *fault)
+{
+	if (options->prompts_file || options->perplexity_file)
+		return fault_set(fault, -EINVAL, "--dump-kv wants --prompt or --prompt-file");
+	if (options->codec_k != CODEC_F32 || options->codec_v != CODEC_F32 || options->packed)
+		return fault_set(fault, -EINVAL, "--dump-kv wants --codec f32 --attend decoded");
+	return 0;
+}
+
 static int check_task(const struct options *options, struct fault *fault)
 {
 	int n = !!options->prompt + !!options->prompt_file + !!options->prompts_file +
@@ -187,6 +214,8 @@ static int check_task(const struct options *options, struct fault *fault)
 
 	if (options->follow_file && options->perplexity_file)
 		return fault_set(fault, -EINVAL, "--follow wants prompts, not --perplexity");
+	if (options->dump_kv_file && check_dump(options, fault) < 0)
+		return -EINVAL;
 	if (options->help || options->version || n == 1)
 		return 0;
 	return fault_set(fault, -EINVAL,
@@ -239,6 +268,7 @@ void options_print_help(FILE *stream)
 		(void)fprintf(stream, "  %-38s %s\n", left, spec->help);
 	}
 	(void)fputs("\n"
+		    "Codecs: f32 f16 bf16 q8 q6 q5 q4 t8 t6 t5 t4, and for V each t also as t8g32, t8g16 and so on.\n"
 		    "The text goes to stdout, talk to stderr. KVC_ISA=scalar|avx2|avx512 forces an instruction set.\n"
 		    "Exit codes: 0 done, 1 failed, 2 usage, 3 model not found, 69 kvpaged cannot be reached\n"
 		    "(only with --require-cache; otherwise the run goes on without it).\n", stream);

@@ -25,6 +25,7 @@ struct options {
 	const char *prompts_file;
 	const char *perplexity_file;
 	const char *follow_file;
+	const char *dump_kv_file;
 	bool chat;
 	const char *system;
 
@@ -36,6 +37,7 @@ struct options {
 
 	uint32_t codec_k; /* enum codec_id */
 	uint32_t codec_v;
+	bool packed; /* --attend */
 	uint32_t block_tokens;
 	bool no_cache;
 	bool require_cache;

@@ -43,18 +43,21 @@ static void score_batch(struct scorer *scorer, uint32_t first, const uint32_t *t
 	scorer->n_scored += n;
 }
 
-static void score_window(struct scorer *scorer, const uint32_t *tokens, uint32_t n)
+static int score_window(struct scorer *scorer, const uint32_t *tokens, uint32_t n)
 {
 	uint32_t block_tokens = session_store(scorer->session)->block_tokens;
-	uint32_t batch;
+	int batch;
 
 	session_begin(scorer->session);
 	/* The last token predicts nothing that is in the window. */
-	for (uint32_t done = 0; done < n - 1; done += batch) {
+	for (uint32_t done = 0; done < n - 1; done += (uint32_t)batch) {
 		batch = session_feed(scorer->session, tokens + done, n - 1 - done);
+		if (batch < 0)
+			return batch;
 		if (done >= block_tokens)
-			score_batch(scorer, 0, tokens + done + 1, batch);
+			score_batch(scorer, 0, tokens + done + 1, (uint32_t)batch);
 	}
+	return 0;
 }
 
 int perplexity_run(struct session *session, uint32_t n_vocab, const uint32_t *tokens, size_t n,
@@ -63,19 +66,22 @@ int perplexity_run(struct session *session, uint32_t n_vocab, const uint32_t *to
 	uint32_t block_tokens = session_store(session)->block_tokens;
 	struct scorer scorer = { .session = session, .n_vocab = n_vocab };
 	uint32_t n_windows = 0;
+	int r = 0;
 
 	scorer.logits = malloc((size_t)LOGIT_ROWS * n_vocab * sizeof(float));
 	if (!scorer.logits)
 		return -ENOMEM;
-	for (size_t begin = 0; begin < n; begin += window) {
+	for (size_t begin = 0; r == 0 && begin < n; begin += window) {
 		uint32_t n_window = n - begin < window ? (uint32_t)(n - begin) : window;
 
 		if (n_window < block_tokens + 2)
 			break;
-		score_window(&scorer, tokens + begin, n_window);
+		r = score_window(&scorer, tokens + begin, n_window);
 		n_windows++;
 	}
 	free(scorer.logits);
+	if (r < 0)
+		return r;
 	if (scorer.n_scored == 0)
 		return -ENODATA;
 	*ret = (struct perplexity){

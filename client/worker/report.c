@@ -7,15 +7,18 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-void report_generation_text(const struct generation *generation, const struct report_blocks *blocks)
+#define MIB 1048576.0
+
+void report_generation_text(const struct report_frame *frame, const struct generation *generation,
+			    const struct report_blocks *blocks)
 {
 	(void)fprintf(stderr,
 		      "kvworker: %" PRIu32 " prompt tokens, %" PRIu32 " from the cache, %" PRIu32
 		      " computed; first token after %.1f ms; %zu tokens at %.1f tokens/s; %" PRIu64
-		      " blocks stored\n",
+		      " blocks stored; K/V %s in %.1f MiB\n",
 		      generation->n_prompt, generation->n_cached, generation->n_computed,
 		      generation->first_token_ms, generation->tokens.n, generation->tokens_per_s,
-		      blocks->stored);
+		      blocks->stored, kvstore_form(frame->store), (double)kvstore_bytes(frame->store) / MIB);
 }
 
 static void write_frame(struct json *json, const struct report_frame *frame)
@@ -28,6 +31,9 @@ static void write_frame(struct json *json, const struct report_frame *frame)
 	json_kv_string(json, "codec_k", codec_name(frame->store->codec_k));
 	json_kv_string(json, "codec_v", codec_name(frame->store->codec_v));
 	json_kv_u64(json, "block_tokens", frame->store->block_tokens);
+	json_kv_string(json, "attend", kvstore_form(frame->store));
+	json_kv_u64(json, "kv_tokens", frame->store->capacity);
+	json_kv_u64(json, "kv_bytes", kvstore_bytes(frame->store));
 	json_kv_string(json, "isa", frame->isa);
 	json_kv_u64(json, "threads", frame->threads);
 	json_kv_bool(json, "cache", frame->space != NULL);
@@ -49,6 +55,7 @@ void report_generation_json(const struct report_frame *frame, const struct gener
 	json_kv_u64(&json, "tokens_generated", generation->tokens.n);
 	json_kv_bool(&json, "ended", generation->ended);
 	json_kv_double(&json, "time_to_first_token_ms", generation->first_token_ms);
+	json_kv_double(&json, "prompt_tokens_per_s", generation->prompt_tokens_per_s);
 	json_kv_double(&json, "tokens_per_s", generation->tokens_per_s);
 	json_kv_u64(&json, "blocks_stored", blocks->stored);
 	json_kv_u64(&json, "blocks_present", blocks->present);
@@ -66,9 +73,10 @@ void report_generation_json(const struct report_frame *frame, const struct gener
 
 void report_perplexity_text(const struct report_frame *frame, const struct perplexity *perplexity)
 {
-	(void)printf("perplexity %.4f over %" PRIu64 " tokens in %" PRIu32 " windows, K %s, V %s\n",
+	(void)printf("perplexity %.4f over %" PRIu64 " tokens in %" PRIu32 " windows, K %s, V %s, %s\n",
 		     perplexity->value, perplexity->n_scored, perplexity->n_windows,
-		     codec_name(frame->store->codec_k), codec_name(frame->store->codec_v));
+		     codec_name(frame->store->codec_k), codec_name(frame->store->codec_v),
+		     kvstore_form(frame->store));
 }
 
 void report_perplexity_json(const struct report_frame *frame, const struct perplexity *perplexity)

@@ -24,7 +24,8 @@ struct report_blocks {
 	uint64_t refused;
 };
 
-void report_generation_text(const struct generation *generation, const struct report_blocks *blocks);
+void report_generation_text(const struct report_frame *frame, const struct generation *generation,
+			    const struct report_blocks *blocks);
 
 void report_generation_json(const struct report_frame *frame, const struct generation *generation,
 			    const struct report_blocks *blocks, const struct textout *out);

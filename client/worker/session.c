@@ -31,10 +31,11 @@ static int allocate(struct session *session, const struct session_options *optio
 		.capacity = options->capacity,
 		.codec_k = options->codec_k,
 		.codec_v = options->codec_v,
+		.packed = options->packed,
 	};
 	r = kvstore_init(&session->store);
 	if (r == 0)
-		r = forward_new(m, options->kernels, options->pool, options->capacity, &session->forward);
+		r = forward_new(m, options->kernels, options->pool, &session->store, &session->forward);
 	session->tokens = calloc(options->capacity, sizeof(session->tokens[0]));
 	session->keys = calloc(options->capacity / options->block_tokens + 1, sizeof(session->keys[0]));
 	if (r == 0 && (!session->tokens || !session->keys))
@@ -110,38 +111,42 @@ uint32_t session_fetch(struct session *session, const uint32_t *tokens, uint32_t
 	for (uint32_t i = 0; i < n_blocks; i++)
 		derive_key(session, i);
 	fetched = cachelink_fetch(session->cache, session->keys, n_blocks, store);
-	store->n_tokens = fetched * store->block_tokens;
+	kvstore_filled(store, fetched);
 	return store->n_tokens;
 }
 
-/* Stores a full block and puts the codec's values in its place. */
-static void finish_block(struct session *session, uint32_t index)
+/* Stores a full block and puts what the codec keeps in its place. */
+static int finish_block(struct session *session, uint32_t index)
 {
 	struct kvstore_fault fault;
+	int r;
 
 	derive_key(session, index);
 	if (session->cache && !session->codec_failed)
 		cachelink_store(session->cache, &session->keys[index],
 				index > 0 ? &session->keys[index - 1] : NULL, index, &session->store);
-	if (kvstore_finish_block(&session->store, index, &fault) != 0 && !session->codec_failed) {
+	r = kvstore_finish_block(&session->store, index, &fault);
+	if (r > 0 && !session->codec_failed) {
 		session->codec_failed = true;
 		session->codec_fault = fault;
 	}
+	return r < 0 ? r : 0;
 }
 
-uint32_t session_feed(struct session *session, const uint32_t *tokens, uint32_t n)
+int session_feed(struct session *session, const uint32_t *tokens, uint32_t n)
 {
 	struct kvstore *store = &session->store;
 	uint32_t index = store->n_tokens / store->block_tokens;
 	uint32_t room = store->block_tokens - store->n_tokens % store->block_tokens;
 	uint32_t n_batch = n < room ? n : room;
+	int r = 0;
 
 	kvp_assert(n > 0 && n_batch <= store->capacity - store->n_tokens);
 	memcpy(session->tokens + store->n_tokens, tokens, n_batch * sizeof(tokens[0]));
 	forward_run(session->forward, store, tokens, n_batch);
 	if (n_batch == room)
-		finish_block(session, index);
-	return n_batch;
+		r = finish_block(session, index);
+	return r < 0 ? r : (int)n_batch;
 }
 
 void session_logits(struct session *session, uint32_t first, uint32_t n, float *logits)

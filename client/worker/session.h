@@ -3,8 +3,8 @@
  * One sequence under way: its tokens, its K/V, the forward pass, and the cache if there is one.
  *
  * Tokens are computed in batches that end at block boundaries. When a block is full it is offered
- * to the cache and then replaced by what its codec gives back, before any later token is computed.
- * So the numbers after it are the same whether the block was computed here or fetched.
+ * to the cache and then finished: what its codec keeps takes its place, before any later token is
+ * computed. So the numbers after it are the same whether the block was computed here or fetched.
  */
 #pragma once
 
@@ -14,6 +14,7 @@
 #include "client/worker/kvstore.h"
 #include "client/worker/model.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct session_options {
@@ -24,6 +25,7 @@ struct session_options {
 	uint32_t block_tokens; /* 1..FORWARD_BATCH_MAX */
 	enum codec_id codec_k;
 	enum codec_id codec_v;
+	bool packed; /* how finished blocks are kept, and what attention runs on; see kvstore.h */
 };
 
 struct session;
@@ -56,9 +58,10 @@ uint32_t session_fetch(struct session *session, const uint32_t *tokens, uint32_t
 
 /*
  * Computes the next of tokens[0..n), n > 0, up to the end of a block. The sequence must have room.
- * Returns how many were computed; session_logits() is about them.
+ * Returns how many were computed, and session_logits() is about them; or -ENOMEM, and then only
+ * session_begin() may follow.
  */
-uint32_t session_feed(struct session *session, const uint32_t *tokens, uint32_t n);
+int session_feed(struct session *session, const uint32_t *tokens, uint32_t n);
 
 /* Logits of the tokens [first, first + n) of the last session_feed(). */
 void session_logits(struct session *session, uint32_t first, uint32_t n, float *logits);

@@ -74,7 +74,7 @@ static void round_trip(kvc_client *client, uint32_t codec, const struct shape *s
 static void test_round_trips(void **state)
 {
 	static const uint32_t codecs[] = { KVC_CODEC_F32, KVC_CODEC_F16, KVC_CODEC_BF16, KVC_CODEC_Q8,
-					   KVC_CODEC_Q6, KVC_CODEC_Q4 };
+					   KVC_CODEC_Q6, KVC_CODEC_Q5, KVC_CODEC_Q4, KVC_CODEC_T6G32 };
 	static const struct shape shapes[] = {
 		{ 1, 1, 8, 8, 1 },    { 2, 3, 64, 64, 128 }, { 2, 2, 128, 64, 17 },
 		{ 2, 1, 256, 0, 33 }, { 1, 2, 24, 256, 127 },

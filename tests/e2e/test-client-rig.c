@@ -139,7 +139,10 @@ void box_expect(const struct box *box, uint32_t seed, char which, uint32_t layer
 	}
 }
 
-/* Half a step of a group that spans [-1, 1], and the rounding of scale, min and result to 16 bits. */
+/*
+ * Half a step of a group that spans [-1, 1], and the rounding of scale, min and result to 16 bits. A path through a
+ * trellis may take three of its steps, which are half as large and grow with the scale by a sixteenth of an octave.
+ */
 float codec_error_max(uint32_t codec)
 {
 	switch (codec) {
@@ -147,6 +150,10 @@ float codec_error_max(uint32_t codec)
 		return 1.0f / 255 + 0.01f;
 	case KVC_CODEC_Q6:
 		return 1.0f / 63 + 0.01f;
+	case KVC_CODEC_Q5:
+		return 1.0f / 31 + 0.01f;
+	case KVC_CODEC_T6G32:
+		return 3.5f / 63 + 0.01f;
 	case KVC_CODEC_Q4:
 		return 1.0f / 15 + 0.01f;
 	default:

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a codec of the KV cache does to a model's output, measured with kvworker.
 
-Prints a table, or JSON lines. Each codec is measured against the uncompressed cache (f32) of the same
-program, on greedy generations of 100 tokens for each prompt and on a text:
+Prints a table, or JSON lines. Each codec is measured with attention on what its blocks decode to and
+with attention on the encoded blocks (--attend decoded and packed), both against the uncompressed cache
+(f32, decoded) of the same program, on greedy generations of 100 tokens for each prompt and on a text:
 
 tokens_equal   The uncompressed run's generation is the text. The share of its tokens that are also the
                codec's choice behind the same tokens: every choice is compared once, in the same place.
@@ -12,6 +13,8 @@ free.*         The codec's own generations, each left to itself: the share of po
                position of a difference. One choice that falls the other way changes everything
                behind it, also where both texts are as good.
 perplexity     exp of the mean negative log-likelihood, as kvworker --perplexity defines it.
+
+f32.packed is exact values under the other order of sums: what is left of a difference then is not the codec's.
 """
 import argparse
 import json
@@ -20,6 +23,8 @@ import sys
 import tempfile
 
 PERPLEXITY_CONTEXT = 1024
+FORMS = ("decoded", "packed")
+REFERENCE = ("f32", "decoded")
 
 
 def run_worker(args, *more):
@@ -33,15 +38,16 @@ def run_worker(args, *more):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def codec_options(codec):
-    """q8 is for both, q8/f32 is K at q8 and V at f32."""
+def cache_options(cache):
+    """A cache is a codec and a form. q8 is for both tensors, q8/f32 is K at q8 and V at f32."""
+    codec, form = cache
     k, _, v = codec.partition("/")
-    return ["--codec-k", k, "--codec-v", v or k]
+    return ["--codec-k", k, "--codec-v", v or k, "--attend", form]
 
 
-def generate(args, codec, *more):
+def generate(args, cache, *more):
     """One list of tokens a prompt."""
-    runs = run_worker(args, "--prompts", args.prompts, *codec_options(codec), "--ignore-eos", "-n", str(args.tokens),
+    runs = run_worker(args, "--prompts", args.prompts, *cache_options(cache), "--ignore-eos", "-n", str(args.tokens),
                       *more)
     for run in runs:
         if run["tokens_prompt"] < run["block_tokens"]:
@@ -51,12 +57,12 @@ def generate(args, codec, *more):
     return [run["tokens"] for run in runs]
 
 
-def follow(args, codec, reference):
-    """What the codec's cache would say at each place of the reference generations."""
+def follow(args, cache, reference):
+    """What this cache would say at each place of the reference generations."""
     with tempfile.NamedTemporaryFile("w", suffix=".tokens") as file:
         file.writelines(" ".join(map(str, tokens)) + "\n" for tokens in reference)
         file.flush()
-        return generate(args, codec, "--follow", file.name)
+        return generate(args, cache, "--follow", file.name)
 
 
 def compare(reference, tokens):
@@ -72,32 +78,34 @@ def compare(reference, tokens):
 
 
 def measure_equal(args, report):
-    """Returns the share of equal tokens of each codec."""
-    reference = generate(args, "f32")
+    """Returns the share of equal tokens of each cache."""
+    reference = generate(args, REFERENCE)
     shares = {}
-    if compare(reference, follow(args, "f32", reference))[0] != 1:
+    if compare(reference, follow(args, REFERENCE, reference))[0] != 1:
         sys.exit("eval.py: the uncompressed run does not follow itself: the comparison is worth nothing")
-    for codec in args.codecs:
-        shares[codec], _ = compare(reference, follow(args, codec, reference))
-        report(f"{codec}.tokens_equal", shares[codec], "ratio", 1.0)
-    for codec in args.codecs:
-        free, first = compare(reference, generate(args, codec))
+    for cache in args.caches:
+        shares[cache], _ = compare(reference, follow(args, cache, reference))
+        report(cache, "tokens_equal", shares[cache], "ratio", 1.0)
+    for cache in args.caches:
+        if cache[0] not in (args.free or args.codecs):
+            continue
+        free, first = compare(reference, generate(args, cache))
         diverged = [at for at in first if at is not None]
-        report(f"{codec}.free.tokens_equal", free, "ratio", 1.0)
-        report(f"{codec}.free.generations_equal", first.count(None) / len(first), "ratio", 1.0)
-        report(f"{codec}.free.first_divergence", min(diverged) if diverged else args.tokens, "tokens", args.tokens)
+        report(cache, "free.tokens_equal", free, "ratio", 1.0)
+        report(cache, "free.generations_equal", first.count(None) / len(first), "ratio", 1.0)
+        report(cache, "free.first_divergence", min(diverged) if diverged else args.tokens, "tokens", args.tokens)
     return shares
 
 
 def measure_perplexity(args, report):
     reference = None
-    for codec in ["f32"] + args.codecs:
+    for cache in [REFERENCE] + args.caches:
         (run,) = run_worker(args, "--perplexity", args.text, "--context", str(PERPLEXITY_CONTEXT),
-                            *codec_options(codec))
+                            *cache_options(cache))
         if reference is None:
             reference = run["perplexity"]
-            report("perplexity_tokens", run["tokens_scored"], "tokens", run["tokens_scored"])
-        report(f"{codec}.perplexity", run["perplexity"], "perplexity", reference)
+            report(None, "perplexity_tokens", run["tokens_scored"], "tokens", run["tokens_scored"])
+        report(cache, "perplexity", run["perplexity"], "perplexity", reference)
 
 
 class Report:
@@ -107,30 +115,48 @@ class Report:
         self.as_json = as_json
         self.bench = bench
         if not as_json:
-            print(f"{'name':<28} {'value':>12} {'reference':>12} {'ratio':>9}  unit")
+            print(f"{'name':<38} {'value':>12} {'reference':>12} {'ratio':>9}  unit")
 
-    def __call__(self, name, value, unit, reference):
+    def __call__(self, cache, metric, value, unit, reference):
+        name = ".".join((*cache, metric)) if cache else metric
         ratio = value / reference
         if self.as_json:
-            print(json.dumps({"bench": self.bench, "name": name, "value": value, "unit": unit,
-                              "reference": reference, "ratio": ratio}), flush=True)
+            row = {"bench": self.bench, "name": name, "value": value, "unit": unit, "reference": reference,
+                   "ratio": ratio}
+            if cache:
+                row |= {"codec": cache[0], "attend": cache[1]}
+            print(json.dumps(row), flush=True)
         else:
-            print(f"{name:<28} {value:>12.6g} {reference:>12.6g} {ratio:>9.5f}  {unit}", flush=True)
+            print(f"{name:<38} {value:>12.6g} {reference:>12.6g} {ratio:>9.5f}  {unit}", flush=True)
+
+
+def check_least(args, shares):
+    for (codec, form), share in shares.items():
+        if codec == "q8" and share < args.q8_least:
+            sys.exit(f"eval.py: only {share:.2%} of the tokens are equal at q8 ({form}), not {args.q8_least:.0%}")
 
 
 def parse():
+    def names(text):
+        return text.split(",")
+
     parser = argparse.ArgumentParser(description="Measures what codecs of the KV cache do to a model's output.")
     parser.add_argument("--kvworker", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--prompts", required=True)
     parser.add_argument("--text", help="measure the perplexity of this file too")
-    parser.add_argument("--codecs", type=lambda text: text.split(","), required=True,
-                        help="of K and V, or K/V: q8,q8/f32")
+    parser.add_argument("--codecs", type=names, required=True, help="of K and V, or K/V: q8,q8/f32")
+    parser.add_argument("--free", type=names, help="those of them that also generate freely [all]")
+    parser.add_argument("--attend", type=names, default=FORMS, help="forms [decoded,packed]")
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--q8-least", type=float, help="fail when a smaller share of tokens is equal at q8")
+    parser.add_argument("--q8-least", type=float, default=0.0,
+                        help="fail when a smaller share of tokens is equal at q8")
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.caches = [(codec, form) for form in args.attend for codec in dict.fromkeys(["f32", *args.codecs])
+                   if (codec, form) != REFERENCE]
+    return args
 
 
 def main():
@@ -139,8 +165,7 @@ def main():
     shares = measure_equal(args, report)
     if args.text:
         measure_perplexity(args, report)
-    if args.q8_least is not None and shares["q8"] < args.q8_least:
-        sys.exit(f"eval.py: only {shares['q8']:.2%} of the tokens are equal at q8, not {args.q8_least:.0%}")
+    check_least(args, shares)
 
 
 if __name__ == "__main__":

@@ -58,11 +58,12 @@ static void rig_init(struct rig *rig)
 	assert_int_equal(tokenizer_new(rig->gguf, &rig->tokenizer, &fault), 0);
 	assert_int_equal(tokenizer_size(rig->tokenizer), rig->model->n_vocab);
 	assert_int_equal(pool_new(2, &rig->pool), 0);
-	assert_int_equal(forward_new(rig->model, dot_kernels_select(NULL), rig->pool, CAPACITY, &rig->forward), 0);
 	rig->store = (struct kvstore){
 		.n_layers = rig->model->n_layers, .n_heads = rig->model->n_kv_heads, .head_dim = rig->model->head_dim,
 		.block_tokens = 128, .capacity = CAPACITY, .codec_k = CODEC_F32, .codec_v = CODEC_F32 };
 	assert_int_equal(kvstore_init(&rig->store), 0);
+	assert_int_equal(forward_new(rig->model, dot_kernels_select(NULL), rig->pool, &rig->store, &rig->forward),
+			 0);
 }
 
 static void rig_done(struct rig *rig)
