@@ -43,6 +43,28 @@ void codec_isa_accumulate(const struct codec_isa *isa, enum codec_id id, uint32_
 	isa->ops[codec_index_of(id)][CODEC_ROLE_V].accumulate(&layout, tile, &rows, n, &results);
 }
 
+/* How much of the rows, which the kernels ask for in time themselves once they run. */
+#define PREFETCH_ROWS_BYTES 256u
+#define PREFETCH_LINE 64u
+
+static void bytes_prefetch(const uint8_t *from, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i += PREFETCH_LINE)
+		__builtin_prefetch(from + i, 0, 2);
+}
+
+void codec_prefetch(enum codec_id id, enum codec_role role, uint32_t tokens, uint32_t head_dim,
+		    const void *tile)
+{
+	struct codec_layout layout;
+	size_t rows;
+
+	layout_get(id, role, tokens, head_dim, &layout);
+	rows = (size_t)layout.row_bytes * tokens;
+	bytes_prefetch((const uint8_t *)tile + rows, layout.tile_bytes - rows);
+	bytes_prefetch(tile, rows < PREFETCH_ROWS_BYTES ? rows : PREFETCH_ROWS_BYTES);
+}
+
 /* --- The online softmax ---------------------------------------------------------------------- */
 
 struct softmax {
@@ -72,11 +94,14 @@ static void weights_make(const struct codec_softmax_ops *ops, uint32_t tokens, f
 	*sum += ops->exponentials(scores, tokens, scale, *largest);
 }
 
+/* @next: the span that follows, or NULL. */
 static void span_attend(const struct codec_isa *isa, const struct codec_attention *attention,
-			const struct codec_span *span, struct softmax *softmax)
+			const struct codec_span *span, const struct codec_span *next,
+			struct softmax *softmax)
 {
 	float scores[CODEC_QUERIES_MAX][CODEC_TOKENS_MAX];
 
+	codec_prefetch(span->codec_v, CODEC_ROLE_V, span->tokens, attention->head_dim_v, span->v);
 	codec_isa_scores(isa, span->codec_k, span->tokens, attention->head_dim_k, span->k,
 			 attention->queries, attention->query_stride, attention->n_queries,
 			 scores[0], CODEC_TOKENS_MAX);
@@ -84,6 +109,9 @@ static void span_attend(const struct codec_isa *isa, const struct codec_attentio
 		weights_make(&isa->softmax, span->tokens, attention->scale, scores[i],
 			     &softmax->largest[i], &softmax->sum[i], query_out(attention, i),
 			     attention->head_dim_v);
+	if (next)
+		codec_prefetch(next->codec_k, CODEC_ROLE_K, next->tokens, attention->head_dim_k,
+			       next->k);
 	codec_isa_accumulate(isa, span->codec_v, span->tokens, attention->head_dim_v, span->v,
 			     scores[0], CODEC_TOKENS_MAX, attention->n_queries, attention->out,
 			     attention->out_stride);
@@ -102,7 +130,8 @@ void codec_isa_attend(const struct codec_isa *isa, const struct codec_attention 
 			query_out(attention, i)[c] = 0;
 	}
 	for (size_t s = 0; s < n_spans; s++)
-		span_attend(isa, attention, &spans[s], &softmax);
+		span_attend(isa, attention, &spans[s], s + 1 < n_spans ? &spans[s + 1] : NULL,
+			    &softmax);
 	for (uint32_t i = 0; n_spans > 0 && i < attention->n_queries; i++)
 		isa->softmax.multiply(query_out(attention, i), attention->head_dim_v,
 				      1.0f / softmax.sum[i]);

@@ -177,6 +177,14 @@ void codec_accumulate(enum codec_id id, uint32_t tokens, uint32_t head_dim, cons
 		      const float *weights, ptrdiff_t weight_stride, uint32_t n, float *out,
 		      ptrdiff_t out_stride);
 
+/*
+ * Asks the processor for what the two functions above read first of a tile: its scales, which lie
+ * at the end, and its first rows. For a caller that knows the tile it will read next, while it
+ * still reads another one; codec_attend() does so by itself. Only a hint.
+ */
+void codec_prefetch(enum codec_id id, enum codec_role role, uint32_t tokens, uint32_t head_dim,
+		    const void *tile);
+
 /* The K and V tile of one head over a run of tokens. The open end of a sequence is a raw one. */
 struct codec_span {
 	enum codec_id codec_k;

@@ -129,6 +129,7 @@ VEC_INLINE void block_unpack(unsigned bits, bool trellis, uint32_t head_dim, con
 	for (unsigned i = 0; i < SCORE_ROWS; i++) {
 		const uint8_t *row = block_row(rows, row_bytes, count, i);
 
+		bytes_prefetch(row, row_bytes);
 #pragma GCC unroll 4
 		for (unsigned v = 0; v < level_vectors(head_dim);
 		     v += level_paired(bits, head_dim, v) ? 2 : 1)
@@ -198,19 +199,20 @@ VEC_INLINE void block_score(unsigned bits, bool trellis, uint32_t head_dim, cons
 			    struct level_history *history, const struct score_query *query,
 			    float *scores)
 {
+	const uint32_t row_bytes = head_dim / 8 * bits;
 	__m512 fours[4];
 	__m512i sums;
 
-	/* Few instructions that load: the hardware's prefetch follows each of them. */
 #pragma GCC unroll 1
 	for (unsigned i = 0; i < SCORE_ROWS; i += 4) {
 		__m512 rows[4];
 
 #pragma GCC unroll 4
 		for (unsigned k = 0; k < 4; k++) {
-			const uint8_t *row = block + (size_t)(i + k) * (head_dim / 8 * bits);
+			const uint8_t *row = block + (size_t)(i + k) * row_bytes;
 			struct level levels[LEVEL_VECTORS];
 
+			bytes_prefetch(row, row_bytes);
 #pragma GCC unroll 4
 			for (unsigned v = 0; v < level_vectors(head_dim);
 			     v += level_paired(bits, head_dim, v) ? 2 : 1)
@@ -239,7 +241,6 @@ VEC_INLINE void scores_of(unsigned bits, bool trellis, uint32_t head_dim,
 	struct score_query folded[CODEC_QUERIES_MAX];
 	struct score_block block;
 
-	lines_prefetch(tile + layout->scales_offset, layout->tile_bytes - layout->scales_offset);
 	histories_clear(history);
 	for (uint32_t i = 0; i < n; i++)
 		query_fold(bits, head_dim, layout, tile,
@@ -248,7 +249,6 @@ VEC_INLINE void scores_of(unsigned bits, bool trellis, uint32_t head_dim,
 		const uint8_t *rows = tile + (size_t)t * row_bytes;
 		const uint32_t count = layout->tokens - t;
 
-		lines_prefetch(rows + PREFETCH_BYTES, SCORE_ROWS * row_bytes);
 		if (__builtin_constant_p(head_dim) && n == 1 && count >= SCORE_ROWS) {
 			block_score(bits, trellis, head_dim, rows, history, folded,
 				    results->values + t);
@@ -262,6 +262,7 @@ VEC_INLINE void scores_of(unsigned bits, bool trellis, uint32_t head_dim,
 			block_multiply(bits, trellis, head_dim, count, &block, &folded[i],
 				       results->values + (ptrdiff_t)i * results->stride + t);
 	}
+	rest_prefetch(layout, tile);
 }
 
 /* The usual head_dims have kernels without masks. */

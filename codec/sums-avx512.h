@@ -24,8 +24,6 @@ struct sum_batch {
 struct quarter_sums {
 	__m512i high[4];
 	__m512i low[4];
-	__m512i low_high[4]; /* of t8: the lowest bits of levels */
-	__m512i low_low[4];
 };
 
 /* --- Four tokens side by side ---------------------------------------------------------------- */
@@ -118,21 +116,24 @@ VEC_INLINE void batch_unpack(unsigned bits, bool trellis, uint32_t head_dim, con
 			     uint32_t count, struct level_history *history,
 			     struct sum_batch *batch)
 {
-	for (unsigned v = 0; v < level_vectors(head_dim); v++) {
-		const bool paired = level_paired(bits, head_dim, v);
+	const uint32_t quad_bytes = 4 * (head_dim / 8 * bits);
 
 #pragma GCC unroll 1
-		for (unsigned quad = 0; 4 * quad < count; quad++) {
+	for (unsigned quad = 0; 4 * quad < count; quad++) {
+		bytes_prefetch(rows + (size_t)quad * quad_bytes, quad_bytes);
+#pragma GCC unroll 4
+		for (unsigned v = 0; v < level_vectors(head_dim);) {
+			const unsigned vectors = level_paired(bits, head_dim, v) ? 2 : 1;
 			struct quarters quarters[2] = { 0 };
 
 			quad_unpack(bits, trellis, head_dim, rows, count, quad, v, &history[v],
 				    quarters);
-			quarters_put(bits, trellis, &quarters[0], &batch->quads[v][quad]);
-			if (paired)
-				quarters_put(bits, trellis, &quarters[1],
-					     &batch->quads[v + 1][quad]);
+#pragma GCC unroll 2
+			for (unsigned k = 0; k < vectors; k++)
+				quarters_put(bits, trellis, &quarters[k],
+					     &batch->quads[v + k][quad]);
+			v += vectors;
 		}
-		v += paired;
 	}
 }
 
@@ -142,8 +143,7 @@ VEC_INLINE void sums_clear(struct quarter_sums *sums)
 {
 #pragma GCC unroll 4
 	for (unsigned j = 0; j < 4; j++)
-		sums->high[j] = sums->low[j] = sums->low_high[j] = sums->low_low[j] =
-			_mm512_setzero_si512();
+		sums->high[j] = sums->low[j] = _mm512_setzero_si512();
 }
 
 VEC_INLINE void quad_multiply(unsigned bits, bool trellis, uint32_t channels, bool paired,
@@ -159,26 +159,20 @@ VEC_INLINE void quad_multiply(unsigned bits, bool trellis, uint32_t channels, bo
 		sums->low[j] = _mm512_dpbusd_epi32(sums->low[j], quarters->level[j], low);
 		if (!trellis || bits != 8)
 			continue;
-		sums->low_high[j] = _mm512_dpbusd_epi32(sums->low_high[j], quarters->low[j], high);
-		sums->low_low[j] = _mm512_dpbusd_epi32(sums->low_low[j], quarters->low[j], low);
+		/* 2 * level + low */
+		sums->high[j] = _mm512_dpbusd_epi32(sums->high[j], quarters->level[j], high);
+		sums->low[j] = _mm512_dpbusd_epi32(sums->low[j], quarters->level[j], low);
+		sums->high[j] = _mm512_dpbusd_epi32(sums->high[j], quarters->low[j], high);
+		sums->low[j] = _mm512_dpbusd_epi32(sums->low[j], quarters->low[j], low);
 	}
 }
 
 /* high * 128 + low */
-VEC_INLINE void sums_join(unsigned bits, bool trellis, const struct quarter_sums *sums,
-			  __m512i ret[4])
+VEC_INLINE void sums_join(const struct quarter_sums *sums, __m512i ret[4])
 {
 #pragma GCC unroll 4
-	for (unsigned j = 0; j < 4; j++) {
-		__m512i high = sums->high[j];
-		__m512i low = sums->low[j];
-
-		if (trellis && bits == 8) {
-			high = _mm512_add_epi32(_mm512_add_epi32(high, high), sums->low_high[j]);
-			low = _mm512_add_epi32(_mm512_add_epi32(low, low), sums->low_low[j]);
-		}
-		ret[j] = _mm512_add_epi32(_mm512_slli_epi32(high, 7), low);
-	}
+	for (unsigned j = 0; j < 4; j++)
+		ret[j] = _mm512_add_epi32(_mm512_slli_epi32(sums->high[j], 7), sums->low[j]);
 }
 
 /* Quarters to the order of channels: lane l of quarter j becomes lane j of vector l. */
@@ -222,10 +216,10 @@ VEC_INLINE void vectors_add(unsigned bits, bool trellis, uint32_t channels, uint
 		_mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 	__m512i even[4], odd[4];
 
-	sums_join(bits, trellis, &sums[0], even);
+	sums_join(&sums[0], even);
 	quarters_order(even);
 	if (paired) {
-		sums_join(bits, trellis, &sums[1], odd);
+		sums_join(&sums[1], odd);
 		quarters_order(odd);
 	}
 #pragma GCC unroll 4
@@ -272,28 +266,33 @@ VEC_INLINE void batch_sum(unsigned bits, bool trellis, uint32_t channels, uint32
 			  const uint8_t *rows, struct level_history *history,
 			  const struct batch_weights *weights, float *out)
 {
-	for (unsigned v = 0; v < level_vectors(head_dim);) {
-		const unsigned vectors = level_paired(bits, head_dim, v) ? 2 : 1;
-		struct level_history local[2] = { history[v], history[v + vectors - 1] };
-		struct quarter_sums sums[2];
+	const uint32_t quad_bytes = 4 * (head_dim / 8 * bits);
+	struct quarter_sums sums[LEVEL_VECTORS];
 
-		sums_clear(&sums[0]);
-		sums_clear(&sums[1]);
+#pragma GCC unroll 4
+	for (unsigned v = 0; v < level_vectors(head_dim); v++)
+		sums_clear(&sums[v]);
 #pragma GCC unroll 1
-		for (unsigned quad = 0; quad < BATCH_QUADS; quad++) {
+	for (unsigned quad = 0; quad < BATCH_QUADS; quad++) {
+		bytes_prefetch(rows + (size_t)quad * quad_bytes, quad_bytes);
+#pragma GCC unroll 4
+		for (unsigned v = 0; v < level_vectors(head_dim);) {
+			const unsigned vectors = level_paired(bits, head_dim, v) ? 2 : 1;
 			struct quarters quarters[2];
 
-			quad_unpack(bits, trellis, head_dim, rows, PACKED_BATCH, quad, v, local,
-				    quarters);
+			quad_unpack(bits, trellis, head_dim, rows, PACKED_BATCH, quad, v,
+				    &history[v], quarters);
 #pragma GCC unroll 2
 			for (unsigned k = 0; k < vectors; k++)
 				quad_multiply(bits, trellis, channels, vectors == 2, quad, v + k,
-					      &quarters[k], weights, &sums[k]);
+					      &quarters[k], weights, &sums[v + k]);
+			v += vectors;
 		}
-		history[v] = local[0];
-		history[v + vectors - 1] = local[vectors - 1];
-		vectors_add(bits, trellis, channels, head_dim, v, sums, weights, out);
-		v += vectors;
+	}
+#pragma GCC unroll 4
+	for (unsigned v = 0; v < level_vectors(head_dim);) {
+		vectors_add(bits, trellis, channels, head_dim, v, &sums[v], weights, out);
+		v += level_paired(bits, head_dim, v) ? 2 : 1;
 	}
 }
 
@@ -304,12 +303,11 @@ VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, ui
 			      const struct codec_rows *rows, uint32_t n,
 			      const struct codec_results *out)
 {
-	struct level_history history[LEVEL_VECTORS];
+	struct level_history history[LEVEL_VECTORS + 1];
 	struct batch_weights weights[CODEC_QUERIES_MAX];
 	struct tile_scales scales;
 	struct sum_batch batch;
 
-	lines_prefetch(tile + layout->scales_offset, layout->tile_bytes - layout->scales_offset);
 	histories_clear(history);
 	scales_load(bits, channels, head_dim, layout, tile, &scales);
 	for (uint32_t first = 0; first < layout->tokens; first += PACKED_BATCH) {
@@ -317,7 +315,6 @@ VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, ui
 		const uint32_t count = left < PACKED_BATCH ? left : PACKED_BATCH;
 		const uint8_t *codes = tile + (size_t)first * layout->row_bytes;
 
-		lines_prefetch(codes + PREFETCH_BYTES, PACKED_BATCH * layout->row_bytes);
 		for (uint32_t i = 0; i < n; i++)
 			weights_round(channels, head_dim, &scales, first, count,
 				      rows->values + (ptrdiff_t)i * rows->stride + first,
@@ -335,6 +332,7 @@ VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, ui
 			batch_add(bits, trellis, channels, head_dim, (count + 3) / 4, &batch,
 				  &weights[i], out->values + (ptrdiff_t)i * out->stride);
 	}
+	rest_prefetch(layout, tile);
 	for (uint32_t i = 0; i < n; i++)
 		mins_add(bits, channels, head_dim, layout, &scales,
 			 rows->values + (ptrdiff_t)i * rows->stride,

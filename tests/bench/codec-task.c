@@ -29,8 +29,19 @@ static void item_decode(const struct task *task, struct sets *sets, size_t item)
 			 task->dtype, TILE_CHANNELS);
 }
 
+/* As codec_attend() does, which knows the next tile as well. */
+static void prefetch_next(const struct task *task, const struct sets *sets, size_t item)
+{
+	const size_t next = item + 1 == task->items ? 0 : item + 1;
+
+	if (task->memory)
+		codec_prefetch(task->codec, task->role, TILE_TOKENS, TILE_CHANNELS,
+			       sets->stored + next * task->item_stored_bytes);
+}
+
 static void item_scores(const struct task *task, struct sets *sets, size_t item)
 {
+	prefetch_next(task, sets, item);
 	codec_isa_scores(task->isa, task->codec, TILE_TOKENS, TILE_CHANNELS,
 			 sets->stored + item * task->item_stored_bytes, sets->rows, TILE_CHANNELS,
 			 task->n_queries, sets->results, TILE_TOKENS);
@@ -38,6 +49,7 @@ static void item_scores(const struct task *task, struct sets *sets, size_t item)
 
 static void item_accumulate(const struct task *task, struct sets *sets, size_t item)
 {
+	prefetch_next(task, sets, item);
 	codec_isa_accumulate(task->isa, task->codec, TILE_TOKENS, TILE_CHANNELS,
 			     sets->stored + item * task->item_stored_bytes, sets->rows, TILE_TOKENS,
 			     task->n_queries, sets->results, TILE_CHANNELS);
