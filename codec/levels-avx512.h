@@ -11,6 +11,7 @@
 
 #include "codec/codes-avx512.h"
 #include "codec/packed.h"
+#include "codec/prefetch.h"
 
 #define LEVEL_VECTORS (CODEC_HEAD_DIM_MAX / VEC_CHUNK)
 
@@ -115,35 +116,6 @@ VEC_INLINE void pair_order(__m512i vectors[2])
 
 	vectors[0] = even;
 	vectors[1] = odd;
-}
-
-/* --- Prefetching ------------------------------------------------------------------------------ */
-
-/*
- * Every byte of a tile is asked for this far ahead, in the order of addresses and without a gap,
- * past the end of the tile too: the next tile is often there, and a prefetch of what is not mapped
- * does nothing. What is won is not time, 256 bytes are too few for that, but order: the processor's
- * own prefetch into the second cache, which alone has enough requests under way to use the whole
- * bandwidth of memory, follows such a sequence and loses track of others. On a Zen 4, rows that were
- * only loaded came at half the speed, and with 512 bytes or more at six tenths.
- */
-#define PREFETCH_BYTES 256u
-
-VEC_INLINE void bytes_prefetch(const uint8_t *from, uint32_t bytes)
-{
-#pragma GCC unroll 8
-	for (uint32_t i = 0; i < bytes; i += 64)
-		_mm_prefetch((const char *)(from + PREFETCH_BYTES + i), _MM_HINT_T0);
-}
-
-/* What follows the rows of a tile. */
-VEC_INLINE void rest_prefetch(const struct codec_layout *layout, const uint8_t *tile)
-{
-	const uint32_t rows = layout->tokens * layout->row_bytes;
-
-#pragma GCC unroll 1
-	for (uint32_t i = rows; i < layout->tile_bytes; i += 64)
-		_mm_prefetch((const char *)(tile + PREFETCH_BYTES + i), _MM_HINT_T0);
 }
 
 /* --- Sums of sixteen rows -------------------------------------------------------------------- */

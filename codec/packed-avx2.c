@@ -11,11 +11,12 @@
 #include <immintrin.h>
 
 #include "codec/packed-raw-avx2.h"
+#include "codec/prefetch.h"
 #include "codec/rows-scalar.h"
 
 #define WORDS 16u /* of a vector */
 #define WORD_VECTORS (CODEC_HEAD_DIM_MAX / WORDS)
-#define SCORE_ROWS 8u
+#define SCORE_ROWS 8u /* and tokens that are unpacked together for sums */
 
 /* --- Integers for factors -------------------------------------------------------------------- */
 
@@ -271,14 +272,16 @@ VEC_INLINE void scores(unsigned bits, bool trellis, const struct codec_layout *l
 		query_fold(layout, tile, queries->values + (ptrdiff_t)i * queries->stride,
 			   &folded[i]);
 	for (uint32_t t = 0; t < layout->tokens; t += SCORE_ROWS) {
+		const uint8_t *rows = tile_row_const(layout, tile, t);
 		const uint32_t count = layout->tokens - t;
 
-		block_unpack(bits, trellis, layout->head_dim, tile_row_const(layout, tile, t),
-			     count, history, block);
+		bytes_prefetch(rows, SCORE_ROWS * (layout->head_dim / 8 * bits));
+		block_unpack(bits, trellis, layout->head_dim, rows, count, history, block);
 		for (uint32_t i = 0; i < n; i++)
 			block_multiply(layout->head_dim, count, block, &folded[i],
 				       results->values + (ptrdiff_t)i * results->stride + t);
 	}
+	rest_prefetch(layout, tile);
 }
 
 /* --- Weighted sums --------------------------------------------------------------------------- */
@@ -305,11 +308,32 @@ VEC_INLINE uint32_t scale_groups(const struct codec_layout *layout)
 	return layout->scale_channels ? layout->token_scales : 1;
 }
 
+/* One scale a token: eight of them at a time, then the last ones. */
+VEC_INLINE void half_scales_load(unsigned bits, const struct codec_layout *layout,
+				 const uint8_t *tile, struct tile_scales *scales)
+{
+	uint32_t t = 0;
+
+	for (; t + VEC_LANES <= layout->tokens; t += VEC_LANES) {
+		const size_t offset = 2 * (size_t)t;
+
+		_mm256_storeu_ps(&scales->scale[0][t],
+				 vec_load(CODEC_DTYPE_F16, tile + layout->scales_offset + offset));
+		_mm256_storeu_ps(&scales->min[0][t],
+				 vec_load(CODEC_DTYPE_F16, tile + layout->mins_offset + offset));
+	}
+	for (; t < layout->tokens; t++)
+		value_group_read(bits, layout, tile, t, 0, &scales->scale[0][t],
+				 &scales->min[0][t]);
+}
+
 VEC_INLINE void scales_load(unsigned bits, const struct codec_layout *layout, const uint8_t *tile,
 			    struct tile_scales *scales)
 {
+	if (!layout->scale_channels)
+		half_scales_load(bits, layout, tile, scales);
 	for (uint32_t g = 0; g < scale_groups(layout); g++) {
-		for (uint32_t t = 0; t < layout->tokens; t++)
+		for (uint32_t t = 0; layout->scale_channels && t < layout->tokens; t++)
 			value_group_read(bits, layout, tile, t, g * layout->scale_channels,
 					 &scales->scale[g][t], &scales->min[g][t]);
 		for (uint32_t t = layout->tokens; t % PACKED_BATCH != 0; t++)
@@ -337,26 +361,40 @@ VEC_INLINE void weights_round(const float *scale, const float *weights, struct g
 				 words_round(factors[i], packed_inverse(peak)));
 }
 
+/* Vector @v of the rows [@first, @end), two at a time; the odd one beside zeros. */
+VEC_INLINE void pairs_unpack(unsigned bits, bool trellis, uint32_t head_dim, const uint8_t *rows,
+			     uint32_t first, uint32_t end, unsigned v,
+			     struct word_history *history, struct word_batch *batch)
+{
+	const uint32_t row_bytes = head_dim / 8 * bits;
+	struct word_history local = *history;
+
+	for (uint32_t t = first; t < end; t += 2) {
+		const uint8_t *row = rows + (size_t)t * row_bytes;
+		const __m256i even =
+			words_level(trellis, words_load(bits, row, head_dim, v), &local);
+		__m256i odd = _mm256_setzero_si256();
+
+		if (t + 1 < end)
+			odd = words_level(trellis, words_load(bits, row + row_bytes, head_dim, v),
+					  &local);
+		batch->pairs[v][t / 2][0] = _mm256_unpacklo_epi16(even, odd);
+		batch->pairs[v][t / 2][1] = _mm256_unpackhi_epi16(even, odd);
+	}
+	*history = local;
+}
+
 VEC_INLINE void batch_unpack(unsigned bits, bool trellis, uint32_t head_dim, const uint8_t *rows,
 			     uint32_t count, struct word_history *history,
 			     struct word_batch *batch)
 {
-	const uint32_t row_bytes = head_dim / 8 * bits;
+	for (uint32_t t = 0; t < count; t += SCORE_ROWS) {
+		const uint32_t end = count - t < SCORE_ROWS ? count : t + SCORE_ROWS;
 
-	for (unsigned v = 0; v < word_vectors(head_dim); v++) {
-		for (uint32_t t = 0; t < count; t += 2) {
-			const uint8_t *row = rows + (size_t)t * row_bytes;
-			const __m256i first = words_level(
-				trellis, words_load(bits, row, head_dim, v), &history[v]);
-			__m256i second = _mm256_setzero_si256();
-
-			if (t + 1 < count)
-				second = words_level(
-					trellis, words_load(bits, row + row_bytes, head_dim, v),
-					&history[v]);
-			batch->pairs[v][t / 2][0] = _mm256_unpacklo_epi16(first, second);
-			batch->pairs[v][t / 2][1] = _mm256_unpackhi_epi16(first, second);
-		}
+		bytes_prefetch(rows + (size_t)t * (head_dim / 8 * bits),
+			       SCORE_ROWS * (head_dim / 8 * bits));
+		for (unsigned v = 0; v < word_vectors(head_dim); v++)
+			pairs_unpack(bits, trellis, head_dim, rows, t, end, v, &history[v], batch);
 	}
 }
 
@@ -444,6 +482,7 @@ VEC_INLINE void accumulate(unsigned bits, bool trellis, const struct codec_layou
 				  weights->values + (ptrdiff_t)i * weights->stride,
 				  out->values + (ptrdiff_t)i * out->stride);
 	}
+	rest_prefetch(layout, tile);
 	for (uint32_t i = 0; i < n; i++)
 		mins_add(layout, &scales, weights->values + (ptrdiff_t)i * weights->stride,
 			 out->values + (ptrdiff_t)i * out->stride);

@@ -28,33 +28,21 @@ VEC_INLINE void raw_rows_multiply(enum codec_dtype dtype, uint32_t head_dim, con
 	const uint32_t row_bytes = head_dim * value_bytes(dtype);
 	__m512 sums[SCORE_ROWS];
 
-	/* Few instructions that load: the hardware's prefetch follows each of them. */
 #pragma GCC unroll 1
-	for (unsigned i = 0; i < SCORE_ROWS; i += 4) {
-		__m512 four[4];
+	for (unsigned i = 0; i < SCORE_ROWS; i++) {
+		const uint8_t *row = block_row(rows, row_bytes, count, i);
+		__m512 sum = _mm512_setzero_ps();
 
-#pragma GCC unroll 4
-		for (unsigned k = 0; k < 4; k++)
-			four[k] = _mm512_setzero_ps();
-#pragma GCC unroll 1
+		bytes_prefetch(row, row_bytes);
+#pragma GCC unroll 8
 		for (uint32_t c = 0; c < head_dim; c += VEC_LANES) {
 			const __mmask16 lanes = chunk_lanes(head_dim - c, 0);
-			const __m512 value =
-				vec_load(CODEC_DTYPE_F32, (const uint8_t *)(query + c), lanes);
 
-#pragma GCC unroll 4
-			for (unsigned k = 0; k < 4; k++)
-				four[k] = _mm512_fmadd_ps(
-					value,
-					vec_load(dtype,
-						 block_row(rows, row_bytes, count, i + k) +
-							 (size_t)c * value_bytes(dtype),
-						 lanes),
-					four[k]);
+			sum = _mm512_fmadd_ps(
+				vec_load(CODEC_DTYPE_F32, (const uint8_t *)(query + c), lanes),
+				vec_load(dtype, row + (size_t)c * value_bytes(dtype), lanes), sum);
 		}
-#pragma GCC unroll 4
-		for (unsigned k = 0; k < 4; k++)
-			sums[i + k] = four[k];
+		sums[i] = sum;
 	}
 	_mm512_mask_storeu_ps(scores, chunk_lanes(count, 0), rows_fold(false, sums));
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "codec/packed.h"
+#include "codec/prefetch.h"
 #include "codec/vec-avx2.h"
 
 /* --- Sums in sixteen lanes ------------------------------------------------------------------- */
@@ -78,13 +79,18 @@ VEC_INLINE void raw_scores(enum codec_dtype dtype, const struct codec_layout *la
 			   const struct codec_results *results)
 {
 	for (uint32_t t = 0; t < layout->tokens; t += 4) {
+		const uint8_t *rows = tile_row_const(layout, tile, t);
+
+		bytes_prefetch(rows, 4 * layout->row_bytes);
 		for (uint32_t i = 0; i < n; i++)
-			raw_rows_multiply(dtype, layout->head_dim, tile_row_const(layout, tile, t),
-					  layout->tokens - t,
+			raw_rows_multiply(dtype, layout->head_dim, rows, layout->tokens - t,
 					  queries->values + (ptrdiff_t)i * queries->stride,
 					  results->values + (ptrdiff_t)i * results->stride + t);
 	}
 }
+
+/* Tokens whose panels are added one after the other, so that rows come from memory in order. */
+#define RAW_TOKENS 8u
 
 /* @vectors vectors of channels from @channel on. */
 VEC_INLINE void raw_panel_add(enum codec_dtype dtype, unsigned vectors,
@@ -116,11 +122,12 @@ VEC_INLINE void raw_accumulate(enum codec_dtype dtype, const struct codec_layout
 			       const uint8_t *tile, const struct codec_rows *weights, uint32_t n,
 			       const struct codec_results *out)
 {
-	for (uint32_t t = 0; t < layout->tokens; t += PACKED_BATCH) {
+	for (uint32_t t = 0; t < layout->tokens; t += RAW_TOKENS) {
 		const uint8_t *rows = tile_row_const(layout, tile, t);
 		const uint32_t left = layout->tokens - t;
-		const uint32_t count = left < PACKED_BATCH ? left : PACKED_BATCH;
+		const uint32_t count = left < RAW_TOKENS ? left : RAW_TOKENS;
 
+		bytes_prefetch(rows, RAW_TOKENS * layout->row_bytes);
 		for (uint32_t i = 0; i < n; i++) {
 			const float *w = weights->values + (ptrdiff_t)i * weights->stride + t;
 			float *sums = out->values + (ptrdiff_t)i * out->stride;

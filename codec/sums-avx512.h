@@ -298,6 +298,33 @@ VEC_INLINE void batch_sum(unsigned bits, bool trellis, uint32_t channels, uint32
 
 /* --- Tiles ----------------------------------------------------------------------------------- */
 
+/*
+ * All full batches of a tile for a single query; how many tokens that was. The weights of a batch
+ * are rounded before the sums of the one before: a chain of a maximum and a division, for which
+ * there is time then.
+ */
+VEC_INLINE uint32_t batches_sum(unsigned bits, bool trellis, uint32_t channels, uint32_t head_dim,
+				const struct codec_layout *layout, const uint8_t *tile,
+				const struct tile_scales *scales, const float *values,
+				struct level_history *history, float *out)
+{
+	const uint32_t end = layout->tokens / PACKED_BATCH * PACKED_BATCH;
+	struct batch_weights weights[2];
+
+	for (uint32_t ahead = 0; ahead < end + PACKED_BATCH; ahead += PACKED_BATCH) {
+		const uint32_t first = ahead - PACKED_BATCH;
+
+		if (ahead < end)
+			weights_round(channels, head_dim, scales, ahead, PACKED_BATCH,
+				      values + ahead, &weights[ahead / PACKED_BATCH % 2]);
+		if (ahead > 0)
+			batch_sum(bits, trellis, channels, head_dim,
+				  tile + (size_t)first * layout->row_bytes, history,
+				  &weights[first / PACKED_BATCH % 2], out);
+	}
+	return end;
+}
+
 VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, uint32_t head_dim,
 			      const struct codec_layout *layout, const uint8_t *tile,
 			      const struct codec_rows *rows, uint32_t n,
@@ -307,10 +334,14 @@ VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, ui
 	struct batch_weights weights[CODEC_QUERIES_MAX];
 	struct tile_scales scales;
 	struct sum_batch batch;
+	uint32_t first = 0;
 
 	histories_clear(history);
 	scales_load(bits, channels, head_dim, layout, tile, &scales);
-	for (uint32_t first = 0; first < layout->tokens; first += PACKED_BATCH) {
+	if (__builtin_constant_p(head_dim) && n == 1)
+		first = batches_sum(bits, trellis, channels, head_dim, layout, tile, &scales,
+				    rows->values, history, out->values);
+	for (; first < layout->tokens; first += PACKED_BATCH) {
 		const uint32_t left = layout->tokens - first;
 		const uint32_t count = left < PACKED_BATCH ? left : PACKED_BATCH;
 		const uint8_t *codes = tile + (size_t)first * layout->row_bytes;
@@ -319,11 +350,6 @@ VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, ui
 			weights_round(channels, head_dim, &scales, first, count,
 				      rows->values + (ptrdiff_t)i * rows->stride + first,
 				      &weights[i]);
-		if (__builtin_constant_p(head_dim) && n == 1 && count == PACKED_BATCH) {
-			batch_sum(bits, trellis, channels, head_dim, codes, history, weights,
-				  out->values);
-			continue;
-		}
 		if (count == PACKED_BATCH)
 			batch_unpack(bits, trellis, head_dim, codes, PACKED_BATCH, history, &batch);
 		else

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How the kernels of attention read tiles from memory. Every byte is asked for a little ahead, in
+ * the order of addresses and without a gap, past the end of the tile too: the next tile is often
+ * there, and a prefetch of what is not mapped does nothing. What is won is not time, for which 256
+ * bytes are too few, but order: the processor's own prefetch into the second cache, which alone has
+ * enough requests under way to use the bandwidth of memory, follows such a sequence and loses track
+ * of others. On a Zen 4, rows that were only loaded came at half the speed of plain reading, with
+ * 256 bytes at 0.9 of it, with 512 or more at 0.6.
+ */
+#pragma once
+
+#include "codec/kernel.h"
+
+#define PREFETCH_BYTES 256u
+#define PREFETCH_LINE 64u
+
+/* Of rows that are about to be read. */
+static inline __attribute__((always_inline)) void bytes_prefetch(const uint8_t *from,
+								 uint32_t bytes)
+{
+#pragma GCC unroll 16
+	for (uint32_t i = 0; i < bytes; i += PREFETCH_LINE)
+		__builtin_prefetch(from + PREFETCH_BYTES + i, 0, 3);
+}
+
+/* What follows the rows of a tile. */
+static inline void rest_prefetch(const struct codec_layout *layout, const uint8_t *tile)
+{
+	const uint32_t rows = layout->tokens * layout->row_bytes;
+
+	for (uint32_t i = rows; i < layout->tile_bytes; i += PREFETCH_LINE)
+		__builtin_prefetch(tile + PREFETCH_BYTES + i, 0, 3);
+}
