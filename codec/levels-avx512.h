@@ -35,30 +35,56 @@ VEC_INLINE void histories_clear(struct level_history histories[LEVEL_VECTORS])
 		histories[v] = (struct level_history){ zero, zero, zero };
 }
 
-VEC_INLINE unsigned level_vectors(uint32_t head_dim)
-{
-	return (head_dim + VEC_CHUNK - 1) / VEC_CHUNK;
-}
+/*
+ * A row in vectors. The number of vectors is a constant wherever this is used, and of channels if
+ * they are 128; otherwise vectors that are cut or absent are masked.
+ */
+struct level_shape {
+	unsigned vectors;
+	uint32_t head_dim;
+};
+
+/* Does @call with the variable @shape for @dim channels. */
+#define WITH_LEVEL_SHAPE(dim, shape, call)                                                         \
+	do {                                                                                       \
+		if ((dim) == 128) {                                                                \
+			const struct level_shape shape = { 2, 128 };                               \
+			call;                                                                      \
+		} else if ((dim) <= 64) {                                                          \
+			const struct level_shape shape = { 1, (dim) };                             \
+			call;                                                                      \
+		} else {                                                                           \
+			const struct level_shape shape = { 4, (dim) };                             \
+			call;                                                                      \
+		}                                                                                  \
+	} while (0)
 
 /* Whether vector @v and the next, which is odd, share their bytes. */
-VEC_INLINE bool level_paired(unsigned bits, uint32_t head_dim, unsigned v)
+VEC_INLINE bool level_paired(unsigned bits, struct level_shape shape, unsigned v)
 {
-	return bits == 4 && v % 2 == 0 && head_dim > (v + 1) * VEC_CHUNK;
+	return bits == 4 && v % 2 == 0 && v + 1 < shape.vectors;
 }
 
-VEC_INLINE uint32_t level_count(uint32_t head_dim, unsigned v)
+/* Channels of @shape from vector @v on. */
+VEC_INLINE uint32_t channels_from(struct level_shape shape, unsigned v)
 {
-	return head_dim - v * VEC_CHUNK < VEC_CHUNK ? head_dim - v * VEC_CHUNK : VEC_CHUNK;
+	return shape.head_dim > v * VEC_CHUNK ? shape.head_dim - v * VEC_CHUNK : 0;
+}
+
+VEC_INLINE uint32_t row_bytes_of(unsigned bits, struct level_shape shape)
+{
+	return shape.head_dim / 8 * bits;
 }
 
 /* The bytes of a pair of vectors of 4-bit codes, of which @v is the first. */
-VEC_INLINE __m512i pair_load(const uint8_t *row, uint32_t head_dim, unsigned v)
+VEC_INLINE __m512i pair_load(const uint8_t *row, struct level_shape shape, unsigned v)
 {
 	const uint8_t *packed = row + v * (VEC_CHUNK / 2);
+	const uint32_t channels = channels_from(shape, v);
 
-	if (head_dim - v * VEC_CHUNK >= 2 * VEC_CHUNK)
+	if (channels >= 2 * VEC_CHUNK)
 		return _mm512_loadu_si512(packed);
-	return _mm512_maskz_loadu_epi8(bytes_mask((head_dim - v * VEC_CHUNK) / 2), packed);
+	return _mm512_maskz_loadu_epi8(bytes_mask(channels / 2), packed);
 }
 
 VEC_INLINE __m512i pair_even(__m512i bytes)
@@ -71,9 +97,13 @@ VEC_INLINE __m512i pair_odd(__m512i bytes)
 	return pair_even(_mm512_srli_epi16(bytes, 4));
 }
 
-VEC_INLINE __m512i vector_load(unsigned bits, const uint8_t *row, uint32_t head_dim, unsigned v)
+VEC_INLINE __m512i vector_load(unsigned bits, const uint8_t *row, struct level_shape shape,
+			       unsigned v)
 {
-	return codes_unpack(bits, row + v * (VEC_CHUNK / 8 * bits), level_count(head_dim, v));
+	const uint32_t channels = channels_from(shape, v);
+
+	return codes_unpack(bits, row + v * (VEC_CHUNK / 8 * bits),
+			    channels < VEC_CHUNK ? channels : VEC_CHUNK);
 }
 
 /* What codes mean, and moves the history on by them. */

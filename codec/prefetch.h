@@ -24,6 +24,32 @@ static inline __attribute__((always_inline)) void bytes_prefetch(const uint8_t *
 		__builtin_prefetch(from + PREFETCH_BYTES + i, 0, 3);
 }
 
+/*
+ * What is asked for a few lines at a time, because there is much to do with the bytes that are
+ * there: more requests at once than the first cache has places for would hold up that work.
+ */
+struct ahead {
+	const uint8_t *at;
+	const uint8_t *end;
+	uint32_t step_bytes;
+};
+
+/* @bytes in as many as @steps turns. */
+static inline struct ahead ahead_of(const uint8_t *from, uint32_t bytes, uint32_t steps)
+{
+	const uint32_t lines = (bytes + PREFETCH_LINE - 1) / PREFETCH_LINE;
+
+	return (struct ahead){ from, from + bytes, (lines + steps - 1) / steps * PREFETCH_LINE };
+}
+
+static inline void ahead_step(struct ahead *ahead)
+{
+	const uint8_t *until = ahead->at + ahead->step_bytes;
+
+	for (; ahead->at < until && ahead->at < ahead->end; ahead->at += PREFETCH_LINE)
+		__builtin_prefetch(ahead->at, 0, 3);
+}
+
 /* What follows the rows of a tile. */
 static inline void rest_prefetch(const struct codec_layout *layout, const uint8_t *tile)
 {

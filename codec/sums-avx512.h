@@ -42,14 +42,14 @@ VEC_INLINE void tokens_interleave(const __m512i tokens[4], __m512i quarters[4])
 }
 
 /* Codes of tokens beyond the batch are 0, so that no token counts twice. */
-VEC_INLINE __m512i batch_load(unsigned bits, bool paired, const uint8_t *rows, uint32_t head_dim,
+VEC_INLINE __m512i batch_load(unsigned bits, bool paired, const uint8_t *rows, struct level_shape shape,
 			      uint32_t count, uint32_t token, unsigned v)
 {
-	const uint8_t *row = rows + (size_t)token * (head_dim / 8 * bits);
+	const uint8_t *row = rows + (size_t)token * row_bytes_of(bits, shape);
 
 	if (token >= count)
 		return _mm512_setzero_si512();
-	return paired ? pair_load(row, head_dim, v) : vector_load(bits, row, head_dim, v);
+	return paired ? pair_load(row, shape, v) : vector_load(bits, row, shape, v);
 }
 
 VEC_INLINE void quad_order(unsigned bits, bool trellis, const __m512i codes[4],
@@ -70,16 +70,16 @@ VEC_INLINE void quad_order(unsigned bits, bool trellis, const __m512i codes[4],
 }
 
 /* Vector @v of four tokens, and the next one where both share their bytes. */
-VEC_INLINE void quad_unpack(unsigned bits, bool trellis, uint32_t head_dim, const uint8_t *rows,
+VEC_INLINE void quad_unpack(unsigned bits, bool trellis, struct level_shape shape, const uint8_t *rows,
 			    uint32_t count, unsigned quad, unsigned v,
 			    struct level_history *history, struct quarters *ret)
 {
-	const bool paired = level_paired(bits, head_dim, v);
+	const bool paired = level_paired(bits, shape, v);
 	__m512i codes[4], even[4], odd[4];
 
 #pragma GCC unroll 4
 	for (unsigned i = 0; i < 4; i++)
-		codes[i] = batch_load(bits, paired, rows, head_dim, count, 4 * quad + i, v);
+		codes[i] = batch_load(bits, paired, rows, shape, count, 4 * quad + i, v);
 	if (!paired) {
 		quad_order(bits, trellis, codes, history, ret);
 	} else if (trellis) {
@@ -112,21 +112,18 @@ VEC_INLINE void quarters_put(unsigned bits, bool trellis, const struct quarters 
 	}
 }
 
-VEC_INLINE void batch_unpack(unsigned bits, bool trellis, uint32_t head_dim, const uint8_t *rows,
+VEC_INLINE void batch_unpack(unsigned bits, bool trellis, struct level_shape shape, const uint8_t *rows,
 			     uint32_t count, struct level_history *history,
 			     struct sum_batch *batch)
 {
-	const uint32_t quad_bytes = 4 * (head_dim / 8 * bits);
-
 #pragma GCC unroll 1
 	for (unsigned quad = 0; 4 * quad < count; quad++) {
-		bytes_prefetch(rows + (size_t)quad * quad_bytes, quad_bytes);
 #pragma GCC unroll 4
-		for (unsigned v = 0; v < level_vectors(head_dim);) {
-			const unsigned vectors = level_paired(bits, head_dim, v) ? 2 : 1;
-			struct quarters quarters[2] = { 0 };
+		for (unsigned v = 0; v < shape.vectors;) {
+			const unsigned vectors = level_paired(bits, shape, v) ? 2 : 1;
+			struct quarters quarters[2];
 
-			quad_unpack(bits, trellis, head_dim, rows, count, quad, v, &history[v],
+			quad_unpack(bits, trellis, shape, rows, count, quad, v, &history[v],
 				    quarters);
 #pragma GCC unroll 2
 			for (unsigned k = 0; k < vectors; k++)
@@ -189,27 +186,27 @@ VEC_INLINE void quarters_order(__m512i sums[4])
 	sums[3] = _mm512_shuffle_i32x4(c, d, 0xdd);
 }
 
-VEC_INLINE void sums_add(uint32_t channels, uint32_t head_dim, uint32_t channel, __m512i sums,
+VEC_INLINE void sums_add(uint32_t channels, struct level_shape shape, uint32_t channel, __m512i sums,
 			 const struct batch_weights *weights, float *out)
 {
 	const __m512 unit = _mm512_set1_ps(weights->unit[channels ? channel / channels : 0]);
 	__mmask16 lanes;
 	__m512 before;
 
-	if (channel >= head_dim)
+	if (channel >= shape.head_dim)
 		return;
-	lanes = chunk_lanes(head_dim - channel, 0);
+	lanes = chunk_lanes(shape.head_dim - channel, 0);
 	before = vec_load(CODEC_DTYPE_F32, (const uint8_t *)(out + channel), lanes);
 	vec_store(CODEC_DTYPE_F32, (uint8_t *)(out + channel), lanes,
 		  _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), unit, before));
 }
 
 /* Adds the sums of vector @v, or of the pair that begins with it. */
-VEC_INLINE void vectors_add(unsigned bits, bool trellis, uint32_t channels, uint32_t head_dim,
+VEC_INLINE void vectors_add(unsigned bits, bool trellis, uint32_t channels, struct level_shape shape,
 			    unsigned v, const struct quarter_sums sums[2],
 			    const struct batch_weights *weights, float *out)
 {
-	const bool paired = level_paired(bits, head_dim, v);
+	const bool paired = level_paired(bits, shape, v);
 	const __m512i first =
 		_mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
 	const __m512i second =
@@ -227,60 +224,100 @@ VEC_INLINE void vectors_add(unsigned bits, bool trellis, uint32_t channels, uint
 		const uint32_t channel = v * VEC_CHUNK + (paired ? 2 : 1) * j * VEC_LANES;
 
 		if (!paired) {
-			sums_add(channels, head_dim, channel, even[j], weights, out);
+			sums_add(channels, shape, channel, even[j], weights, out);
 			continue;
 		}
-		sums_add(channels, head_dim, channel,
+		sums_add(channels, shape, channel,
 			 _mm512_permutex2var_epi32(even[j], first, odd[j]), weights, out);
-		sums_add(channels, head_dim, channel + VEC_LANES,
+		sums_add(channels, shape, channel + VEC_LANES,
 			 _mm512_permutex2var_epi32(even[j], second, odd[j]), weights, out);
 	}
 }
 
-VEC_INLINE void batch_add(unsigned bits, bool trellis, uint32_t channels, uint32_t head_dim,
-			  uint32_t quads, const struct sum_batch *batch,
-			  const struct batch_weights *weights, float *out)
+/* Vector @v, or the pair that begins with it, for one or two queries. */
+VEC_INLINE void vectors_sum(unsigned bits, bool trellis, uint32_t channels,
+			    struct level_shape shape, unsigned v, unsigned queries, uint32_t quads,
+			    const struct sum_batch *batch, const struct batch_weights *weights,
+			    struct ahead *ahead, const struct codec_results *out)
 {
-	for (unsigned v = 0; v < level_vectors(head_dim);) {
-		const unsigned vectors = level_paired(bits, head_dim, v) ? 2 : 1;
-		struct quarter_sums sums[2];
+	const unsigned vectors = level_paired(bits, shape, v) ? 2 : 1;
+	struct quarter_sums sums[2][2];
 
-		sums_clear(&sums[0]);
-		sums_clear(&sums[1]);
 #pragma GCC unroll 2
-		for (unsigned k = 0; k < vectors; k++) {
-			for (unsigned quad = 0; quad < quads; quad++)
+	for (unsigned k = 0; k < vectors; k++) {
+#pragma GCC unroll 2
+		for (unsigned q = 0; q < queries; q++)
+			sums_clear(&sums[q][k]);
+#pragma GCC unroll 1
+		for (unsigned quad = 0; quad < quads; quad++) {
+			ahead_step(ahead);
+#pragma GCC unroll 2
+			for (unsigned q = 0; q < queries; q++)
 				quad_multiply(bits, trellis, channels, vectors == 2, quad, v + k,
-					      &batch->quads[v + k][quad], weights, &sums[k]);
+					      &batch->quads[v + k][quad], &weights[q], &sums[q][k]);
 		}
-		vectors_add(bits, trellis, channels, head_dim, v, sums, weights, out);
-		v += vectors;
+	}
+#pragma GCC unroll 2
+	for (unsigned q = 0; q < queries; q++)
+		vectors_add(bits, trellis, channels, shape, v, sums[q], &weights[q],
+			    out->values + (ptrdiff_t)q * out->stride);
+}
+
+VEC_INLINE void batch_add(unsigned bits, bool trellis, uint32_t channels, struct level_shape shape,
+			  unsigned queries, uint32_t quads, const struct sum_batch *batch,
+			  const struct batch_weights *weights, struct ahead *ahead,
+			  const struct codec_results *out)
+{
+#pragma GCC unroll 4
+	for (unsigned v = 0; v < shape.vectors; v += level_paired(bits, shape, v) ? 2 : 1)
+		vectors_sum(bits, trellis, channels, shape, v, queries, quads, batch, weights,
+			    ahead, out);
+}
+
+/* All queries, two at a time, while the next batch of @bytes is asked for. */
+VEC_INLINE void batch_add_all(unsigned bits, bool trellis, uint32_t channels,
+			      struct level_shape shape, uint32_t count, const uint8_t *codes,
+			      const struct sum_batch *batch, const struct batch_weights *weights,
+			      uint32_t n, const struct codec_results *out)
+{
+	const uint32_t bytes = PACKED_BATCH * row_bytes_of(bits, shape);
+	const uint32_t quads = (count + 3) / 4;
+	struct ahead ahead =
+		ahead_of(codes + bytes, bytes, (n + 1) / 2 * shape.vectors * BATCH_QUADS);
+
+	for (uint32_t i = 0; i < n; i += 2) {
+		const struct codec_results at = { out->values + (ptrdiff_t)i * out->stride,
+						  out->stride };
+
+		if (i + 1 < n)
+			batch_add(bits, trellis, channels, shape, 2, quads, batch, &weights[i],
+				  &ahead, &at);
+		else
+			batch_add(bits, trellis, channels, shape, 1, quads, batch, &weights[i],
+				  &ahead, &at);
 	}
 }
 
-/*
- * A full batch and a single query, without the buffer: stores of 512 bits are slow. @head_dim is a
- * constant.
- */
-VEC_INLINE void batch_sum(unsigned bits, bool trellis, uint32_t channels, uint32_t head_dim,
+/* A full batch and a single query, without the buffer: stores of 512 bits are slow. */
+VEC_INLINE void batch_sum(unsigned bits, bool trellis, uint32_t channels, struct level_shape shape,
 			  const uint8_t *rows, struct level_history *history,
 			  const struct batch_weights *weights, float *out)
 {
-	const uint32_t quad_bytes = 4 * (head_dim / 8 * bits);
+	const uint32_t quad_bytes = 4 * row_bytes_of(bits, shape);
 	struct quarter_sums sums[LEVEL_VECTORS];
 
 #pragma GCC unroll 4
-	for (unsigned v = 0; v < level_vectors(head_dim); v++)
+	for (unsigned v = 0; v < shape.vectors; v++)
 		sums_clear(&sums[v]);
 #pragma GCC unroll 1
 	for (unsigned quad = 0; quad < BATCH_QUADS; quad++) {
 		bytes_prefetch(rows + (size_t)quad * quad_bytes, quad_bytes);
 #pragma GCC unroll 4
-		for (unsigned v = 0; v < level_vectors(head_dim);) {
-			const unsigned vectors = level_paired(bits, head_dim, v) ? 2 : 1;
+		for (unsigned v = 0; v < shape.vectors;) {
+			const unsigned vectors = level_paired(bits, shape, v) ? 2 : 1;
 			struct quarters quarters[2];
 
-			quad_unpack(bits, trellis, head_dim, rows, PACKED_BATCH, quad, v,
+			quad_unpack(bits, trellis, shape, rows, PACKED_BATCH, quad, v,
 				    &history[v], quarters);
 #pragma GCC unroll 2
 			for (unsigned k = 0; k < vectors; k++)
@@ -290,9 +327,9 @@ VEC_INLINE void batch_sum(unsigned bits, bool trellis, uint32_t channels, uint32
 		}
 	}
 #pragma GCC unroll 4
-	for (unsigned v = 0; v < level_vectors(head_dim);) {
-		vectors_add(bits, trellis, channels, head_dim, v, &sums[v], weights, out);
-		v += level_paired(bits, head_dim, v) ? 2 : 1;
+	for (unsigned v = 0; v < shape.vectors;) {
+		vectors_add(bits, trellis, channels, shape, v, &sums[v], weights, out);
+		v += level_paired(bits, shape, v) ? 2 : 1;
 	}
 }
 
@@ -303,7 +340,7 @@ VEC_INLINE void batch_sum(unsigned bits, bool trellis, uint32_t channels, uint32
  * are rounded before the sums of the one before: a chain of a maximum and a division, for which
  * there is time then.
  */
-VEC_INLINE uint32_t batches_sum(unsigned bits, bool trellis, uint32_t channels, uint32_t head_dim,
+VEC_INLINE uint32_t batches_sum(unsigned bits, bool trellis, uint32_t channels, struct level_shape shape,
 				const struct codec_layout *layout, const uint8_t *tile,
 				const struct tile_scales *scales, const float *values,
 				struct level_history *history, float *out)
@@ -315,31 +352,31 @@ VEC_INLINE uint32_t batches_sum(unsigned bits, bool trellis, uint32_t channels, 
 		const uint32_t first = ahead - PACKED_BATCH;
 
 		if (ahead < end)
-			weights_round(channels, head_dim, scales, ahead, PACKED_BATCH,
+			weights_round(channels, shape, scales, ahead, PACKED_BATCH,
 				      values + ahead, &weights[ahead / PACKED_BATCH % 2]);
 		if (ahead > 0)
-			batch_sum(bits, trellis, channels, head_dim,
+			batch_sum(bits, trellis, channels, shape,
 				  tile + (size_t)first * layout->row_bytes, history,
 				  &weights[first / PACKED_BATCH % 2], out);
 	}
 	return end;
 }
 
-VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, uint32_t head_dim,
+VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, struct level_shape shape,
 			      const struct codec_layout *layout, const uint8_t *tile,
 			      const struct codec_rows *rows, uint32_t n,
 			      const struct codec_results *out)
 {
-	struct level_history history[LEVEL_VECTORS + 1];
+	struct level_history history[LEVEL_VECTORS];
 	struct batch_weights weights[CODEC_QUERIES_MAX];
 	struct tile_scales scales;
 	struct sum_batch batch;
 	uint32_t first = 0;
 
 	histories_clear(history);
-	scales_load(bits, channels, head_dim, layout, tile, &scales);
-	if (__builtin_constant_p(head_dim) && n == 1)
-		first = batches_sum(bits, trellis, channels, head_dim, layout, tile, &scales,
+	scales_load(bits, channels, shape, layout, tile, &scales);
+	if (n == 1)
+		first = batches_sum(bits, trellis, channels, shape, layout, tile, &scales,
 				    rows->values, history, out->values);
 	for (; first < layout->tokens; first += PACKED_BATCH) {
 		const uint32_t left = layout->tokens - first;
@@ -347,35 +384,28 @@ VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, ui
 		const uint8_t *codes = tile + (size_t)first * layout->row_bytes;
 
 		for (uint32_t i = 0; i < n; i++)
-			weights_round(channels, head_dim, &scales, first, count,
+			weights_round(channels, shape, &scales, first, count,
 				      rows->values + (ptrdiff_t)i * rows->stride + first,
 				      &weights[i]);
 		if (count == PACKED_BATCH)
-			batch_unpack(bits, trellis, head_dim, codes, PACKED_BATCH, history, &batch);
+			batch_unpack(bits, trellis, shape, codes, PACKED_BATCH, history, &batch);
 		else
-			batch_unpack(bits, trellis, head_dim, codes, count, history, &batch);
-		for (uint32_t i = 0; i < n; i++)
-			batch_add(bits, trellis, channels, head_dim, (count + 3) / 4, &batch,
-				  &weights[i], out->values + (ptrdiff_t)i * out->stride);
+			batch_unpack(bits, trellis, shape, codes, count, history, &batch);
+		batch_add_all(bits, trellis, channels, shape, count, codes, &batch, weights, n,
+			      out);
 	}
 	rest_prefetch(layout, tile);
 	for (uint32_t i = 0; i < n; i++)
-		mins_add(bits, channels, head_dim, layout, &scales,
+		mins_add(bits, channels, shape, layout, &scales,
 			 rows->values + (ptrdiff_t)i * rows->stride,
 			 out->values + (ptrdiff_t)i * out->stride);
 }
 
-/* The usual head_dims have kernels without masks. */
 VEC_INLINE void accumulate_by(unsigned bits, bool trellis, uint32_t channels,
 			      const struct codec_layout *layout, const uint8_t *tile,
 			      const struct codec_rows *rows, uint32_t n,
 			      const struct codec_results *out)
 {
-	if (layout->head_dim == 128)
-		accumulate_of(bits, trellis, channels, 128, layout, tile, rows, n, out);
-	else if (layout->head_dim == 64)
-		accumulate_of(bits, trellis, channels, 64, layout, tile, rows, n, out);
-	else
-		accumulate_of(bits, trellis, channels, layout->head_dim, layout, tile, rows, n,
-			      out);
+	WITH_LEVEL_SHAPE(layout->head_dim, shape,
+			 accumulate_of(bits, trellis, channels, shape, layout, tile, rows, n, out));
 }

@@ -41,8 +41,11 @@ static const uint8_t quad_slots_16[64] __attribute__((aligned(64))) = {
 
 /* clang-format on */
 
-VEC_INLINE unsigned scale_slots(uint32_t groups)
+/* By the channels that there may be, not those that there are: a constant. */
+VEC_INLINE unsigned scale_slots(uint32_t channels, struct level_shape shape)
 {
+	const unsigned groups = shape.vectors * VEC_CHUNK / channels;
+
 	return groups <= 4 ? 4 : groups <= 8 ? 8 : 16;
 }
 
@@ -277,57 +280,44 @@ VEC_INLINE __m512 slots_sum(unsigned slots, unsigned bits, uint32_t count,
 
 /* --- Either ---------------------------------------------------------------------------------- */
 
-#define SLOTS_CONSTANT(groups, fn, ...)                                                            \
-	(scale_slots(groups) == 4   ? fn(4, __VA_ARGS__)                                           \
-	 : scale_slots(groups) == 8 ? fn(8, __VA_ARGS__)                                           \
-				    : fn(16, __VA_ARGS__))
-
-VEC_INLINE uint32_t scale_groups(uint32_t channels, uint32_t head_dim)
-{
-	return channels ? (head_dim + channels - 1) / channels : 1;
-}
-
-VEC_INLINE void scales_load(unsigned bits, uint32_t channels, uint32_t head_dim,
+VEC_INLINE void scales_load(unsigned bits, uint32_t channels, struct level_shape shape,
 			    const struct codec_layout *layout, const uint8_t *tile,
 			    struct tile_scales *scales)
 {
-	const uint32_t groups = scale_groups(channels, head_dim);
-
 	if (channels)
-		SLOTS_CONSTANT(groups, log_scales_load, bits, groups, layout, tile, scales);
+		log_scales_load(scale_slots(channels, shape), bits,
+				(shape.head_dim + channels - 1) / channels, layout, tile, scales);
 	else
 		half_scales_load(layout, tile, scales);
 }
 
 /* The weights of @count tokens from @first on. */
-VEC_INLINE void weights_round(uint32_t channels, uint32_t head_dim,
+VEC_INLINE void weights_round(uint32_t channels, struct level_shape shape,
 			      const struct tile_scales *scales, uint32_t first, uint32_t count,
 			      const float *values, struct batch_weights *weights)
 {
-	const uint32_t groups = scale_groups(channels, head_dim);
-
 	if (channels)
-		SLOTS_CONSTANT(groups, slots_round,
-			       scales->scale + (size_t)first * scale_slots(groups), values, count,
-			       weights);
+		slots_round(scale_slots(channels, shape),
+			    scales->scale + (size_t)first * scale_slots(channels, shape), values,
+			    count, weights);
 	else
 		half_weights_round(scales->scale + first, values, count, weights);
 }
 
-VEC_INLINE void mins_add(unsigned bits, uint32_t channels, uint32_t head_dim,
+VEC_INLINE void mins_add(unsigned bits, uint32_t channels, struct level_shape shape,
 			 const struct codec_layout *layout, const struct tile_scales *scales,
 			 const float *weights, float *out)
 {
 	float folded[TRELLIS_SCALES_MAX];
 
 	if (!channels) {
-		half_mins_add(head_dim, layout, scales, weights, out);
+		half_mins_add(shape.head_dim, layout, scales, weights, out);
 		return;
 	}
-	_mm512_storeu_ps(folded, SLOTS_CONSTANT(scale_groups(channels, head_dim), slots_sum, bits,
-						layout->tokens, scales, weights));
-	for (uint32_t c = 0; c < head_dim; c += VEC_LANES) {
-		const __mmask16 lanes = chunk_lanes(head_dim - c, 0);
+	_mm512_storeu_ps(folded, slots_sum(scale_slots(channels, shape), bits, layout->tokens,
+					   scales, weights));
+	for (uint32_t c = 0; c < shape.head_dim; c += VEC_LANES) {
+		const __mmask16 lanes = chunk_lanes(shape.head_dim - c, 0);
 		uint8_t *at = (uint8_t *)(out + c);
 
 		vec_store(CODEC_DTYPE_F32, at, lanes,
