@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How the kernels of attention read tiles from memory. Every byte is asked for a little ahead, in
+ * How kernels read tiles from memory. Every byte is asked for a little ahead, in
  * the order of addresses and without a gap, past the end of the tile too: the next tile is often
  * there, and a prefetch of what is not mapped does nothing. What is won is not time, for which 256
  * bytes are too few, but order: the processor's own prefetch into the second cache, which alone has
@@ -19,7 +19,6 @@
 static inline __attribute__((always_inline)) void bytes_prefetch(const uint8_t *from,
 								 uint32_t bytes)
 {
-#pragma GCC unroll 16
 	for (uint32_t i = 0; i < bytes; i += PREFETCH_LINE)
 		__builtin_prefetch(from + PREFETCH_BYTES + i, 0, 3);
 }

@@ -5,6 +5,7 @@
  * that bits, role and types are constants.
  */
 #include "codec/codes-avx512.h"
+#include "codec/prefetch.h"
 #include "codec/quant.h"
 
 /*
@@ -271,6 +272,7 @@ VEC_INLINE void strip_decode(enum codec_dtype dtype, unsigned bits, enum codec_r
 			   &groups);
 	for (uint32_t t = 0; t < tokens; t++, packed += row_bytes, values += stride) {
 		strip_groups_row(role, strip_parts(chunks, rest), &groups);
+		bytes_prefetch(packed, chunks * packed_bytes);
 #pragma GCC unroll 2
 		for (unsigned k = 0; k < chunks; k++)
 			chunk_decode(dtype, bits, packed + k * packed_bytes, VEC_CHUNK,

@@ -11,6 +11,7 @@
 #include "codec/codes-avx512.h"
 #include "codec/group-avx512.h"
 #include "codec/logscale-avx512.h"
+#include "codec/prefetch.h"
 #include "codec/trellis-path.h"
 
 #define CHUNK_VECTORS (VEC_CHUNK / VEC_LANES)
@@ -388,19 +389,14 @@ struct chunk_scales {
 	__m512 min[CHUNK_VECTORS];
 };
 
-/* Scales and mins of all log scales. */
+/* All log scales. */
 VEC_INLINE void log_scales_load(unsigned bits, struct quant_scales *scales)
 {
 	const __m512 unit = _mm512_set1_ps(1.0f / (float)(1u << bits));
-	const __m512 middle = _mm512_set1_ps(-0.5f * (trellis_levels(bits) - 1));
 
-	for (unsigned e = 0; e < 256; e += VEC_LANES) {
-		const __m512 scale =
-			_mm512_mul_ps(_mm512_loadu_ps(&trellis_log_scales[e]), unit);
-
-		_mm512_store_ps(&scales->scale[e], scale);
-		_mm512_store_ps(&scales->min[e], _mm512_mul_ps(middle, scale));
-	}
+	for (unsigned e = 0; e < 256; e += VEC_LANES)
+		_mm512_store_ps(&scales->scale[e],
+				_mm512_mul_ps(_mm512_loadu_ps(&trellis_log_scales[e]), unit));
 }
 
 VEC_INLINE void channel_scales(const struct quant_scales *scales, uint32_t channel,
@@ -414,7 +410,7 @@ VEC_INLINE void channel_scales(const struct quant_scales *scales, uint32_t chann
 }
 
 /* Of @count channels, of one token of V; @log_scales are the token's in these channels. */
-VEC_INLINE void value_scales(uint32_t scale_channels, const struct quant_scales *scales,
+VEC_INLINE void value_scales(unsigned bits, uint32_t scale_channels, const struct quant_scales *scales,
 			     const uint8_t *log_scales, uint32_t token, uint32_t count,
 			     struct chunk_scales *ret)
 {
@@ -428,7 +424,11 @@ VEC_INLINE void value_scales(uint32_t scale_channels, const struct quant_scales 
 						       : token;
 
 		ret->scale[j] = _mm512_set1_ps(scales->scale[number]);
-		ret->min[j] = _mm512_set1_ps(scales->min[number]);
+		/* The product that a table would have: fewer loads. */
+		ret->min[j] = scale_channels
+				      ? _mm512_mul_ps(ret->scale[j],
+						      _mm512_set1_ps(-0.5f * (trellis_levels(bits) - 1)))
+				      : _mm512_set1_ps(scales->min[number]);
 	}
 }
 
@@ -496,32 +496,62 @@ VEC_INLINE void chunk_decode(enum codec_dtype dtype, unsigned bits, const uint8_
 	chunk_store(dtype, values, count, vectors);
 }
 
-/* @count is a constant for full chunks. */
+/* A run of tokens in one chunk; the values of a chunk's tokens share nothing with another's. */
+struct strip_chunk {
+	struct chunk_scales scales; /* of K for all tokens */
+	struct history history;
+};
+
+VEC_INLINE void token_decode(enum codec_dtype dtype, unsigned bits, enum grid grid,
+			     uint32_t scale_channels, const struct codec_layout *layout,
+			     const uint8_t *tile, const struct codec_target *dst, uint32_t token,
+			     uint32_t channel, uint32_t count, const struct quant_scales *scales,
+			     struct strip_chunk *chunk)
+{
+	const uint8_t *packed = tile_row_const(layout, tile, token) + channel / 8 * bits;
+	const uint8_t *log_scales = tile + layout->scales_offset +
+				    (size_t)token * layout->token_scales;
+
+	if (grid != GRID_CHANNEL)
+		value_scales(bits, scale_channels, scales,
+			     log_scales + (scale_channels ? channel / scale_channels : 0), token,
+			     count, &chunk->scales);
+	bytes_prefetch(packed, VEC_CHUNK / 8 * bits);
+	chunk_decode(dtype, bits, packed, count, &chunk->scales, &chunk->history,
+		     target_row(dst, token) + (size_t)channel * value_bytes(dtype));
+}
+
+/*
+ * One chunk of @count channels, or two full ones: rows of usual length are written end to end.
+ * @count is a constant for full chunks.
+ */
 VEC_INLINE void strip_decode(enum codec_dtype dtype, unsigned bits, enum grid grid,
 			     uint32_t scale_channels, const struct codec_layout *layout,
 			     const uint8_t *tile, const struct codec_target *dst, uint32_t first,
-			     uint32_t channel, uint32_t count, const struct quant_scales *scales,
-			     struct history *history)
+			     uint32_t channel, unsigned chunks, uint32_t count,
+			     const struct quant_scales *scales, struct history *history)
 {
 	const uint32_t left = layout->tokens - first;
 	const uint32_t end = first + (left < STRIP_TOKENS ? left : STRIP_TOKENS);
-	const uint8_t *log_scales = tile + layout->scales_offset +
-				    (scale_channels ? channel / scale_channels : 0);
-	struct history recent = *history;
-	struct chunk_scales chunk;
+	/* No array, which the compiler would keep in memory. */
+	struct strip_chunk one, other;
 
+	one.history = history[0];
+	other.history = history[chunks - 1];
 	if (grid == GRID_CHANNEL)
-		channel_scales(scales, channel, &chunk);
+		channel_scales(scales, channel, &one.scales);
+	if (grid == GRID_CHANNEL && chunks == 2)
+		channel_scales(scales, channel + VEC_CHUNK, &other.scales);
 	for (uint32_t t = first; t < end; t++) {
-		if (grid != GRID_CHANNEL)
-			value_scales(scale_channels, scales,
-				     log_scales + (size_t)t * layout->token_scales, t, count,
-				     &chunk);
-		chunk_decode(dtype, bits, tile_row_const(layout, tile, t) + channel / 8 * bits,
-			     count, &chunk, &recent,
-			     target_row(dst, t) + (size_t)channel * value_bytes(dtype));
+		token_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, channel, count,
+			     scales, &one);
+		if (chunks == 2)
+			token_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t,
+				     channel + VEC_CHUNK, count, scales, &other);
 	}
-	*history = recent;
+	history[0] = one.history;
+	if (chunks == 2)
+		history[1] = other.history;
 }
 
 VEC_INLINE void decode_to(enum codec_dtype dtype, unsigned bits, enum grid grid,
@@ -539,11 +569,14 @@ VEC_INLINE void decode_to(enum codec_dtype dtype, unsigned bits, enum grid grid,
 	for (uint32_t t = 0; t < layout->tokens; t += STRIP_TOKENS) {
 		uint32_t c = 0;
 
+		for (; c + 2 * VEC_CHUNK <= layout->head_dim; c += 2 * VEC_CHUNK)
+			strip_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, c, 2,
+				     VEC_CHUNK, &scales, &histories[c / VEC_CHUNK]);
 		for (; c + VEC_CHUNK <= layout->head_dim; c += VEC_CHUNK)
-			strip_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, c,
+			strip_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, c, 1,
 				     VEC_CHUNK, &scales, &histories[c / VEC_CHUNK]);
 		if (c < layout->head_dim)
-			strip_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, c,
+			strip_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, c, 1,
 				     layout->head_dim - c, &scales, &histories[c / VEC_CHUNK]);
 	}
 }
