@@ -5,6 +5,7 @@
  * types are constants.
  */
 #include "codec/codes-avx2.h"
+#include "codec/prefetch.h"
 #include "codec/quant.h"
 
 #define CHUNK_VECTORS (VEC_CHUNK / VEC_LANES)
@@ -399,77 +400,42 @@ VEC_INLINE void chunk_decode(enum codec_dtype dtype, unsigned bits, const uint8_
 	chunk_store(dtype, values, vectors);
 }
 
-/* Values of K: of some tokens from @first on, and one chunk of channels, or one vector. */
-VEC_INLINE void strip_decode(enum codec_dtype dtype, unsigned bits,
-			     const struct codec_layout *layout, const uint8_t *tile,
-			     const struct codec_target *dst, uint32_t first, uint32_t channel,
-			     unsigned vectors, const struct quant_scales *scales)
-{
-	const uint32_t tokens = tokens_from(layout, first, strip_tokens(dtype));
-	const uint32_t row_bytes = layout->row_bytes;
-	const ptrdiff_t stride = dst->stride_bytes;
-	const uint8_t *packed = tile_row_const(layout, tile, first) + channel / 8 * bits;
-	uint8_t *values = target_row(dst, first) + (size_t)channel * value_bytes(dtype);
-	struct chunk_groups groups;
-
-	groups_load(&scales->min[channel], &scales->scale[channel], vectors, &groups);
-	for (uint32_t t = 0; t < tokens; t++, packed += row_bytes, values += stride) {
-		if (vectors == CHUNK_VECTORS)
-			chunk_decode(dtype, bits, packed, &groups, values);
-		else
-			vec_store(dtype, values,
-				  _mm256_fmadd_ps(codes_f32(bits, packed), groups.factor[0],
-						  groups.min[0]));
-	}
-}
-
-VEC_INLINE void decode_k_to(enum codec_dtype dtype, unsigned bits,
-			    const struct codec_layout *layout, const uint8_t *tile,
-			    const struct codec_target *dst)
-{
-	const uint32_t head_dim = layout->head_dim;
-	struct quant_scales scales;
-
-	scales_load(layout, tile, &scales);
-	for (uint32_t first = 0; first < layout->tokens; first += strip_tokens(dtype)) {
-		uint32_t c = 0;
-
-		for (; c + VEC_CHUNK <= head_dim; c += VEC_CHUNK)
-			strip_decode(dtype, bits, layout, tile, dst, first, c, CHUNK_VECTORS,
-				     &scales);
-		for (; c < head_dim; c += VEC_LANES)
-			strip_decode(dtype, bits, layout, tile, dst, first, c, 1, &scales);
-	}
-}
-
-VEC_INLINE void token_decode(enum codec_dtype dtype, unsigned bits, uint32_t head_dim,
-			     const uint8_t *row, float min, float scale, uint8_t *values)
+/* A row is written end to end: each part of the target is fetched before it is overwritten. */
+VEC_INLINE void token_decode(enum codec_dtype dtype, unsigned bits, enum codec_role role,
+			     uint32_t head_dim, const uint8_t *row,
+			     const struct quant_scales *scales, uint32_t token, uint8_t *values)
 {
 	struct chunk_groups groups;
 	uint32_t c = 0;
 
-	groups_spread(min, scale, &groups);
-	for (; c + VEC_CHUNK <= head_dim; c += VEC_CHUNK)
+	if (role == CODEC_ROLE_V)
+		groups_spread(scales->min[token], scales->scale[token], &groups);
+	for (; c + VEC_CHUNK <= head_dim; c += VEC_CHUNK) {
+		if (role == CODEC_ROLE_K)
+			groups_load(&scales->min[c], &scales->scale[c], CHUNK_VECTORS, &groups);
+		bytes_prefetch(row + c / 8 * bits, VEC_CHUNK / 8 * bits);
 		chunk_decode(dtype, bits, row + c / 8 * bits, &groups,
 			     values + (size_t)c * value_bytes(dtype));
-	for (; c < head_dim; c += VEC_LANES)
+	}
+	for (; c < head_dim; c += VEC_LANES) {
+		if (role == CODEC_ROLE_K)
+			groups_load(&scales->min[c], &scales->scale[c], 1, &groups);
 		vec_store(dtype, values + (size_t)c * value_bytes(dtype),
 			  _mm256_fmadd_ps(codes_f32(bits, row + c / 8 * bits), groups.factor[0],
 					  groups.min[0]));
+	}
 }
 
-VEC_INLINE void decode_v_to(enum codec_dtype dtype, unsigned bits,
-			    const struct codec_layout *layout, const uint8_t *tile,
-			    const struct codec_target *dst)
+VEC_INLINE void decode_to(enum codec_dtype dtype, unsigned bits, enum codec_role role,
+			  const struct codec_layout *layout, const uint8_t *tile,
+			  const struct codec_target *dst)
 {
-	const uint32_t tokens = layout->tokens;
-	const uint32_t head_dim = layout->head_dim;
 	struct quant_scales scales;
 
 	scales_load(layout, tile, &scales);
-	for (uint32_t t = 0; t < tokens; t++)
-		token_decode(dtype, bits, head_dim, tile_row_const(layout, tile, t), scales.min[t],
-			     scales.scale[t], target_row(dst, t));
+	for (uint32_t t = 0; t < layout->tokens; t++)
+		token_decode(dtype, bits, role, layout->head_dim, tile_row_const(layout, tile, t),
+			     &scales, t, target_row(dst, t));
 }
 
 /* --- The kernels ----------------------------------------------------------------------------- */
@@ -489,10 +455,7 @@ VEC_INLINE bool encode_v(unsigned bits, const struct codec_layout *layout,
 VEC_INLINE void decode(unsigned bits, enum codec_role role, const struct codec_layout *layout,
 		       const uint8_t *tile, const struct codec_target *dst)
 {
-	if (role == CODEC_ROLE_K)
-		DTYPE_CONSTANT(dst->dtype, decode_k_to, bits, layout, tile, dst);
-	else
-		DTYPE_CONSTANT(dst->dtype, decode_v_to, bits, layout, tile, dst);
+	DTYPE_CONSTANT(dst->dtype, decode_to, bits, role, layout, tile, dst);
 }
 
 QUANT_KERNELS(8, avx2)
