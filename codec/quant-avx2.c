@@ -15,7 +15,7 @@
  * registers meanwhile. More tokens would save loads, but memory is fastest when rows are read and
  * written from end to end; rows of f32 lose more than they save.
  */
-#define RANGE_TOKENS 2u
+#define RANGE_TOKENS 4u
 #define STRIP_TOKENS_F32 1u
 #define STRIP_TOKENS_HALF 2u
 
@@ -202,6 +202,8 @@ VEC_INLINE bool channels_close(enum codec_dtype dtype, unsigned bits,
 	for (uint32_t first = 0; first < layout->tokens; first += RANGE_TOKENS) {
 		uint32_t c = 0;
 
+		for (uint32_t t = first; t < first + tokens_from(layout, first, RANGE_TOKENS); t++)
+			bytes_prefetch(source_row(src, t), head_dim * value_bytes(dtype));
 		for (; c + VEC_CHUNK <= head_dim; c += VEC_CHUNK)
 			spoilt = ranges_add(dtype, layout, src, first, c, CHUNK_VECTORS, spoilt,
 					    &ranges);
