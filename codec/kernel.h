@@ -3,7 +3,7 @@
  * Between the front (codec.c) and the kernels: what a kernel is given, and the table in which an
  * instruction set lists its kernels by codec and role. A new operation is a new member of struct
  * codec_ops; a new instruction set is a new table in the list of its processor family (isa-x86.c,
- * isa-generic.c).
+ * isa-arm.c, isa-generic.c).
  */
 #pragma once
 

@@ -10,8 +10,10 @@ build=$root/build-test
 tsan_build=$root/build-tsan
 release_build=$root/build
 cross_build=$root/build-aarch64
+fuzz_build=$root/build-fuzz
 threads=yes
 cross=yes
+fuzz_seconds=20
 quickstart=yes
 
 # shellcheck source=deploy/packages.sh
@@ -23,12 +25,14 @@ Usage: tests/run.sh [OPTION...]
 
 Installs what is missing (as root or with sudo), builds kvpaged with the address and undefined-behaviour sanitizers
 into build-test/ and runs all tests; then builds with the thread sanitizer into build-tsan/ and runs those tests that
-use threads; then builds the codecs for aarch64 into build-aarch64/ and runs their tests in an emulator; then runs
-deploy/quickstart.sh, which builds without sanitizers into build/.
+use threads; then builds the codecs for aarch64 into build-aarch64/ and runs their tests in an emulator; then builds the
+fuzz targets with clang into build-fuzz/ and runs each for $fuzz_seconds seconds; then runs deploy/quickstart.sh, which builds
+without sanitizers into build/.
 
-  --build-dir DIR    build in DIR, DIR-tsan, DIR-aarch64 and DIR-release instead
+  --build-dir DIR    build in DIR, DIR-tsan, DIR-aarch64, DIR-fuzz and DIR-release instead
   --no-threads       leave the thread sanitizer out
   --no-cross         leave aarch64 out
+  --fuzz-seconds N   run each fuzz target for so long; 0 leaves them out
   --no-quickstart    leave deploy/quickstart.sh out
   -h, --help         print this help
 END
@@ -43,10 +47,16 @@ parse() {
 			tsan_build=$build-tsan
 			release_build=$build-release
 			cross_build=$build-aarch64
+			fuzz_build=$build-fuzz
 			shift
 			;;
 		--no-threads) threads=no ;;
 		--no-cross) cross=no ;;
+		--fuzz-seconds)
+			[[ ${2:-} =~ ^[0-9]+$ ]] || die "--fuzz-seconds needs a number"
+			fuzz_seconds=$2
+			shift
+			;;
 		--no-quickstart) quickstart=no ;;
 		-h | --help)
 			usage
@@ -76,6 +86,15 @@ prepare_cross() {
 	configure "$1" "$root" --cross-file "$root/tests/cross/aarch64.ini" -Dparts=codec --buildtype=debugoptimized \
 		--werror
 	quietly "${meson[@]}" compile -C "$1"
+}
+
+# run_fuzz LOG: leaves a record as meson's log has them.
+run_fuzz() {
+	local tap result=OK
+	tap=$("$root/tests/fuzz/run.sh" --build-dir "$fuzz_build" --seconds "$fuzz_seconds" </dev/null) || result=FAIL
+	printf '%s\n' "$tap"
+	python3 -c 'import json, sys
+print(json.dumps({"name": "fuzz", "result": sys.argv[1], "stdout": sys.argv[2]}))' "$result" "$tap" >"$1"
 }
 
 # run_quickstart LOG: leaves a record as meson's log has them.
@@ -110,6 +129,11 @@ main() {
 		prepare_cross "$cross_build"
 		run_tests "$cross_build"
 		logs+=("$cross_build/meson-logs/testlog.json")
+	fi
+	if [ "$fuzz_seconds" -gt 0 ]; then
+		say "fuzzing in $fuzz_build"
+		run_fuzz "$build/meson-logs/fuzz.json"
+		logs+=("$build/meson-logs/fuzz.json")
 	fi
 	if [ "$quickstart" = yes ]; then
 		say "running deploy/quickstart.sh"
