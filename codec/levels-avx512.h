@@ -44,13 +44,16 @@ struct level_shape {
 	uint32_t head_dim;
 };
 
+/*
+ * The usual number of channels has kernels that serve several queries in one pass. Others take one
+ * query after the other: as fast with one, and a third of the code.
+ */
+static const struct level_shape level_shape_usual = { 2, 128 };
+
 /* Does @call with the variable @shape for @dim channels. */
 #define WITH_LEVEL_SHAPE(dim, shape, call)                                                         \
 	do {                                                                                       \
-		if ((dim) == 128) {                                                                \
-			const struct level_shape shape = { 2, 128 };                               \
-			call;                                                                      \
-		} else if ((dim) <= 64) {                                                          \
+		if ((dim) <= 64) {                                                                 \
 			const struct level_shape shape = { 1, (dim) };                             \
 			call;                                                                      \
 		} else {                                                                           \

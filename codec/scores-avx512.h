@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <string.h>
+
 #include "codec/levels-avx512.h"
 
 #define SCORE_ROWS 16u
@@ -224,11 +226,11 @@ VEC_INLINE void block_score(unsigned bits, bool trellis, struct level_shape shap
 }
 
 /*
- * All queries, two at a time. The first two keep levels that take long to unpack. @targets are
- * those of the block.
+ * A full block and all queries, two at a time. The first two keep levels that take long to unpack.
+ * @targets are those of the block.
  */
 VEC_INLINE void block_scores(unsigned bits, bool trellis, struct level_shape shape,
-			     const uint8_t *block, uint32_t count, struct level_history *history,
+			     const uint8_t *block, struct level_history *history,
 			     const struct score_target *targets, uint32_t n)
 {
 	const bool keep = trellis || bits == 6 || bits == 5;
@@ -236,20 +238,36 @@ VEC_INLINE void block_scores(unsigned bits, bool trellis, struct level_shape sha
 	struct ahead ahead;
 
 	if (n == 1) {
-		block_score(bits, trellis, shape, 1, ROWS_IN_ORDER, block, count, history, &kept,
-			    NULL, targets);
+		block_score(bits, trellis, shape, 1, ROWS_IN_ORDER, block, SCORE_ROWS, history,
+			    &kept, NULL, targets);
 		return;
 	}
 	ahead = ahead_of(block + PREFETCH_BYTES, SCORE_ROWS * row_bytes_of(bits, shape),
 			 (n + 1) / 2 * (SCORE_ROWS / 4));
-	block_score(bits, trellis, shape, 2, keep ? ROWS_TO_KEEP : ROWS, block, count, history,
+	block_score(bits, trellis, shape, 2, keep ? ROWS_TO_KEEP : ROWS, block, SCORE_ROWS, history,
 		    &kept, &ahead, targets);
 	for (uint32_t i = 2; i + 1 < n; i += 2)
-		block_score(bits, trellis, shape, 2, keep ? KEPT : ROWS, block, count, history,
+		block_score(bits, trellis, shape, 2, keep ? KEPT : ROWS, block, SCORE_ROWS, history,
 			    &kept, &ahead, targets + i);
 	if (n % 2 != 0)
-		block_score(bits, trellis, shape, 1, keep ? KEPT : ROWS, block, count, history,
+		block_score(bits, trellis, shape, 1, keep ? KEPT : ROWS, block, SCORE_ROWS, history,
 			    &kept, &ahead, targets + n - 1);
+}
+
+/* The last rows of a tile. */
+VEC_INLINE void rest_scores(unsigned bits, bool trellis, struct level_shape shape,
+			    const uint8_t *block, uint32_t count,
+			    const struct level_history *history,
+			    const struct score_target *targets, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		struct level_history local[LEVEL_VECTORS];
+		struct kept_levels kept;
+
+		memcpy(local, history, sizeof local);
+		block_score(bits, trellis, shape, 1, ROWS_IN_ORDER, block, count, local, &kept,
+			    NULL, targets + i);
+	}
 }
 
 /* --- Tiles ----------------------------------------------------------------------------------- */
@@ -276,10 +294,9 @@ VEC_INLINE void scores_of(unsigned bits, bool trellis, struct level_shape shape,
 				&folded[i], results->values + (ptrdiff_t)i * results->stride + t
 			};
 		if (left >= SCORE_ROWS)
-			block_scores(bits, trellis, shape, rows, SCORE_ROWS, history, targets,
-				     n);
+			block_scores(bits, trellis, shape, rows, history, targets, n);
 		else
-			block_scores(bits, trellis, shape, rows, left, history, targets, n);
+			rest_scores(bits, trellis, shape, rows, left, history, targets, n);
 	}
 	rest_prefetch(layout, tile);
 }
@@ -288,6 +305,18 @@ VEC_INLINE void scores(unsigned bits, bool trellis, const struct codec_layout *l
 		       const uint8_t *tile, const struct codec_rows *queries, uint32_t n,
 		       const struct codec_results *results)
 {
-	WITH_LEVEL_SHAPE(layout->head_dim, shape,
-			 scores_of(bits, trellis, shape, layout, tile, queries, n, results));
+	if (layout->head_dim == level_shape_usual.head_dim) {
+		scores_of(bits, trellis, level_shape_usual, layout, tile, queries, n, results);
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		const struct codec_rows query = { queries->values + (ptrdiff_t)i * queries->stride,
+						  0 };
+		const struct codec_results result = {
+			results->values + (ptrdiff_t)i * results->stride, 0
+		};
+
+		WITH_LEVEL_SHAPE(layout->head_dim, shape,
+				 scores_of(bits, trellis, shape, layout, tile, &query, 1, &result));
+	}
 }

@@ -387,10 +387,7 @@ VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, st
 			weights_round(channels, shape, &scales, first, count,
 				      rows->values + (ptrdiff_t)i * rows->stride + first,
 				      &weights[i]);
-		if (count == PACKED_BATCH)
-			batch_unpack(bits, trellis, shape, codes, PACKED_BATCH, history, &batch);
-		else
-			batch_unpack(bits, trellis, shape, codes, count, history, &batch);
+		batch_unpack(bits, trellis, shape, codes, count, history, &batch);
 		batch_add_all(bits, trellis, channels, shape, count, codes, &batch, weights, n,
 			      out);
 	}
@@ -406,6 +403,17 @@ VEC_INLINE void accumulate_by(unsigned bits, bool trellis, uint32_t channels,
 			      const struct codec_rows *rows, uint32_t n,
 			      const struct codec_results *out)
 {
-	WITH_LEVEL_SHAPE(layout->head_dim, shape,
-			 accumulate_of(bits, trellis, channels, shape, layout, tile, rows, n, out));
+	if (layout->head_dim == level_shape_usual.head_dim) {
+		accumulate_of(bits, trellis, channels, level_shape_usual, layout, tile, rows, n,
+			      out);
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		const struct codec_rows row = { rows->values + (ptrdiff_t)i * rows->stride, 0 };
+		const struct codec_results sums = { out->values + (ptrdiff_t)i * out->stride, 0 };
+
+		WITH_LEVEL_SHAPE(layout->head_dim, shape,
+				 accumulate_of(bits, trellis, channels, shape, layout, tile, &row,
+					       1, &sums));
+	}
 }
