@@ -281,7 +281,7 @@ VEC_INLINE void scores(unsigned bits, bool trellis, const struct codec_layout *l
 			block_multiply(layout->head_dim, count, block, &folded[i],
 				       results->values + (ptrdiff_t)i * results->stride + t);
 	}
-	rest_prefetch(layout, tile);
+	rest_prefetch(layout, tile, 0);
 }
 
 /* --- Weighted sums --------------------------------------------------------------------------- */
@@ -482,7 +482,7 @@ VEC_INLINE void accumulate(unsigned bits, bool trellis, const struct codec_layou
 				  weights->values + (ptrdiff_t)i * weights->stride,
 				  out->values + (ptrdiff_t)i * out->stride);
 	}
-	rest_prefetch(layout, tile);
+	rest_prefetch(layout, tile, 0);
 	for (uint32_t i = 0; i < n; i++)
 		mins_add(layout, &scales, weights->values + (ptrdiff_t)i * weights->stride,
 			 out->values + (ptrdiff_t)i * out->stride);

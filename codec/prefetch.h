@@ -49,11 +49,17 @@ static inline void ahead_step(struct ahead *ahead)
 		__builtin_prefetch(ahead->at, 0, 3);
 }
 
-/* What follows the rows of a tile. */
-static inline void rest_prefetch(const struct codec_layout *layout, const uint8_t *tile)
+/*
+ * What follows the rows of a tile, and @more bytes after it: PREFETCH_NEXT_BYTES of the next tile pay
+ * where a tile is done sooner than its scales are turned into factors, that is with four bits.
+ */
+#define PREFETCH_NEXT_BYTES 2048u
+
+static inline void rest_prefetch(const struct codec_layout *layout, const uint8_t *tile,
+				 uint32_t more)
 {
 	const uint32_t rows = layout->tokens * layout->row_bytes;
 
-	for (uint32_t i = rows; i < layout->tile_bytes; i += PREFETCH_LINE)
+	for (uint32_t i = rows; i < layout->tile_bytes + more; i += PREFETCH_LINE)
 		__builtin_prefetch(tile + PREFETCH_BYTES + i, 0, 3);
 }

@@ -298,7 +298,7 @@ VEC_INLINE void scores_of(unsigned bits, bool trellis, struct level_shape shape,
 		else
 			rest_scores(bits, trellis, shape, rows, left, history, targets, n);
 	}
-	rest_prefetch(layout, tile);
+	rest_prefetch(layout, tile, bits == 4 ? PREFETCH_NEXT_BYTES : 0);
 }
 
 VEC_INLINE void scores(unsigned bits, bool trellis, const struct codec_layout *layout,
@@ -306,7 +306,13 @@ VEC_INLINE void scores(unsigned bits, bool trellis, const struct codec_layout *l
 		       const struct codec_results *results)
 {
 	if (layout->head_dim == level_shape_usual.head_dim) {
-		scores_of(bits, trellis, level_shape_usual, layout, tile, queries, n, results);
+		/* A constant takes away what a single query does not need. */
+		if (n == 1)
+			scores_of(bits, trellis, level_shape_usual, layout, tile, queries, 1,
+				  results);
+		else
+			scores_of(bits, trellis, level_shape_usual, layout, tile, queries, n,
+				  results);
 		return;
 	}
 	for (uint32_t i = 0; i < n; i++) {

@@ -234,68 +234,41 @@ VEC_INLINE void vectors_add(unsigned bits, bool trellis, uint32_t channels, stru
 	}
 }
 
-/* Vector @v, or the pair that begins with it, for one or two queries. */
-VEC_INLINE void vectors_sum(unsigned bits, bool trellis, uint32_t channels,
-			    struct level_shape shape, unsigned v, unsigned queries, uint32_t quads,
-			    const struct sum_batch *batch, const struct batch_weights *weights,
-			    struct ahead *ahead, const struct codec_results *out)
-{
-	const unsigned vectors = level_paired(bits, shape, v) ? 2 : 1;
-	struct quarter_sums sums[2][2];
-
-#pragma GCC unroll 2
-	for (unsigned k = 0; k < vectors; k++) {
-#pragma GCC unroll 2
-		for (unsigned q = 0; q < queries; q++)
-			sums_clear(&sums[q][k]);
-#pragma GCC unroll 1
-		for (unsigned quad = 0; quad < quads; quad++) {
-			ahead_step(ahead);
-#pragma GCC unroll 2
-			for (unsigned q = 0; q < queries; q++)
-				quad_multiply(bits, trellis, channels, vectors == 2, quad, v + k,
-					      &batch->quads[v + k][quad], &weights[q], &sums[q][k]);
-		}
-	}
-#pragma GCC unroll 2
-	for (unsigned q = 0; q < queries; q++)
-		vectors_add(bits, trellis, channels, shape, v, sums[q], &weights[q],
-			    out->values + (ptrdiff_t)q * out->stride);
-}
-
+/* One query. */
 VEC_INLINE void batch_add(unsigned bits, bool trellis, uint32_t channels, struct level_shape shape,
-			  unsigned queries, uint32_t quads, const struct sum_batch *batch,
-			  const struct batch_weights *weights, struct ahead *ahead,
-			  const struct codec_results *out)
+			  uint32_t quads, const struct sum_batch *batch,
+			  const struct batch_weights *weights, struct ahead *ahead, float *out)
 {
-#pragma GCC unroll 4
-	for (unsigned v = 0; v < shape.vectors; v += level_paired(bits, shape, v) ? 2 : 1)
-		vectors_sum(bits, trellis, channels, shape, v, queries, quads, batch, weights,
-			    ahead, out);
+	for (unsigned v = 0; v < shape.vectors;) {
+		const unsigned vectors = level_paired(bits, shape, v) ? 2 : 1;
+		struct quarter_sums sums[2];
+
+#pragma GCC unroll 2
+		for (unsigned k = 0; k < vectors; k++) {
+			sums_clear(&sums[k]);
+			for (unsigned quad = 0; quad < quads; quad++) {
+				ahead_step(ahead);
+				quad_multiply(bits, trellis, channels, vectors == 2, quad, v + k,
+					      &batch->quads[v + k][quad], weights, &sums[k]);
+			}
+		}
+		vectors_add(bits, trellis, channels, shape, v, sums, weights, out);
+		v += vectors;
+	}
 }
 
-/* All queries, two at a time, while the next batch of @bytes is asked for. */
+/* All queries, while the next batch is asked for. */
 VEC_INLINE void batch_add_all(unsigned bits, bool trellis, uint32_t channels,
 			      struct level_shape shape, uint32_t count, const uint8_t *codes,
 			      const struct sum_batch *batch, const struct batch_weights *weights,
 			      uint32_t n, const struct codec_results *out)
 {
 	const uint32_t bytes = PACKED_BATCH * row_bytes_of(bits, shape);
-	const uint32_t quads = (count + 3) / 4;
-	struct ahead ahead =
-		ahead_of(codes + bytes, bytes, (n + 1) / 2 * shape.vectors * BATCH_QUADS);
+	struct ahead ahead = ahead_of(codes + bytes, bytes, n * shape.vectors * BATCH_QUADS);
 
-	for (uint32_t i = 0; i < n; i += 2) {
-		const struct codec_results at = { out->values + (ptrdiff_t)i * out->stride,
-						  out->stride };
-
-		if (i + 1 < n)
-			batch_add(bits, trellis, channels, shape, 2, quads, batch, &weights[i],
-				  &ahead, &at);
-		else
-			batch_add(bits, trellis, channels, shape, 1, quads, batch, &weights[i],
-				  &ahead, &at);
-	}
+	for (uint32_t i = 0; i < n; i++)
+		batch_add(bits, trellis, channels, shape, (count + 3) / 4, batch, &weights[i],
+			  &ahead, out->values + (ptrdiff_t)i * out->stride);
 }
 
 /* A full batch and a single query, without the buffer: stores of 512 bits are slow. */
@@ -391,7 +364,7 @@ VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, st
 		batch_add_all(bits, trellis, channels, shape, count, codes, &batch, weights, n,
 			      out);
 	}
-	rest_prefetch(layout, tile);
+	rest_prefetch(layout, tile, bits == 4 && !trellis ? PREFETCH_NEXT_BYTES : 0);
 	for (uint32_t i = 0; i < n; i++)
 		mins_add(bits, channels, shape, layout, &scales,
 			 rows->values + (ptrdiff_t)i * rows->stride,
