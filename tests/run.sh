@@ -26,8 +26,8 @@ Usage: tests/run.sh [OPTION...]
 Installs what is missing (as root or with sudo), builds kvpaged with the address and undefined-behaviour sanitizers
 into build-test/ and runs all tests; then builds with the thread sanitizer into build-tsan/ and runs those tests that
 use threads; then builds the codecs for aarch64 into build-aarch64/ and runs their tests in an emulator; then builds the
-fuzz targets with clang into build-fuzz/ and runs each for $fuzz_seconds seconds; then runs deploy/quickstart.sh, which builds
-without sanitizers into build/.
+fuzz targets with clang into build-fuzz/ and runs each for $fuzz_seconds seconds; then runs deploy/quickstart.sh, which
+builds without sanitizers into build/.
 
   --build-dir DIR    build in DIR, DIR-tsan, DIR-aarch64, DIR-fuzz and DIR-release instead
   --no-threads       leave the thread sanitizer out
