@@ -137,6 +137,24 @@ VEC_INLINE struct level level_of(unsigned bits, bool trellis, __m512i codes,
 	return ret;
 }
 
+/* Whether levels have nine bits, which are words where several queries are served. */
+VEC_INLINE bool level_words(unsigned bits, bool trellis)
+{
+	return trellis && bits == 8;
+}
+
+/* 2 * level + low of even and odd bytes. */
+VEC_INLINE void level_words_of(struct level level, __m512i *ret_even, __m512i *ret_odd)
+{
+	const __m512i mask = _mm512_set1_epi16(0x1fe);
+	const __m512i low = _mm512_and_si512(level.low, _mm512_set1_epi16(1));
+
+	/* (a & mask) | b */
+	*ret_even = _mm512_ternarylogic_epi64(_mm512_slli_epi16(level.level, 1), mask, low, 0xea);
+	*ret_odd = _mm512_ternarylogic_epi64(_mm512_srli_epi16(level.level, 7), mask,
+					     _mm512_srli_epi16(level.low, 8), 0xea);
+}
+
 /* 64 signed bytes of a query, in the order of channels, to the order of a pair of vectors. */
 VEC_INLINE void pair_order(__m512i vectors[2])
 {

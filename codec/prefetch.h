@@ -41,12 +41,16 @@ static inline struct ahead ahead_of(const uint8_t *from, uint32_t bytes, uint32_
 	return (struct ahead){ from, from + bytes, (lines + steps - 1) / steps * PREFETCH_LINE };
 }
 
-static inline void ahead_step(struct ahead *ahead)
+/* @level: 3 is the first cache, 2 the second; a constant. */
+static inline __attribute__((always_inline)) void ahead_step(struct ahead *ahead, const int level)
 {
 	const uint8_t *until = ahead->at + ahead->step_bytes;
 
 	for (; ahead->at < until && ahead->at < ahead->end; ahead->at += PREFETCH_LINE)
-		__builtin_prefetch(ahead->at, 0, 3);
+		if (level == 3)
+			__builtin_prefetch(ahead->at, 0, 3);
+		else
+			__builtin_prefetch(ahead->at, 0, 2);
 }
 
 /*

@@ -247,7 +247,7 @@ VEC_INLINE void batch_add(unsigned bits, bool trellis, uint32_t channels, struct
 		for (unsigned k = 0; k < vectors; k++) {
 			sums_clear(&sums[k]);
 			for (unsigned quad = 0; quad < quads; quad++) {
-				ahead_step(ahead);
+				ahead_step(ahead, 3);
 				quad_multiply(bits, trellis, channels, vectors == 2, quad, v + k,
 					      &batch->quads[v + k][quad], weights, &sums[k]);
 			}
