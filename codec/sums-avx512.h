@@ -10,10 +10,14 @@
 
 #include "codec/weights-avx512.h"
 
-/* Four tokens of one vector. */
+/*
+ * Four tokens of one vector. Levels of nine bits, of t8, are bytes and their low bits, or for several
+ * queries words, which take longer to make and a third of the dot products: of the first two tokens
+ * and of the others.
+ */
 struct quarters {
 	__m512i level[4];
-	__m512i low[4]; /* of t8 */
+	__m512i more[4]; /* of t8: low bits, or the other two tokens */
 };
 
 struct sum_batch {
@@ -52,26 +56,34 @@ VEC_INLINE __m512i batch_load(unsigned bits, bool paired, const uint8_t *rows, s
 	return paired ? pair_load(row, shape, v) : vector_load(bits, row, shape, v);
 }
 
-VEC_INLINE void quad_order(unsigned bits, bool trellis, const __m512i codes[4],
+VEC_INLINE void quad_order(unsigned bits, bool trellis, bool words, const __m512i codes[4],
 			   struct level_history *history, struct quarters *ret)
 {
+	/* So that even bytes are of the first two tokens, and odd ones of the others. */
+	const unsigned order[4] = { 0, words ? 2 : 1, words ? 1 : 2, 3 };
 	__m512i level[4], low[4];
 
 #pragma GCC unroll 4
 	for (unsigned i = 0; i < 4; i++) {
 		const struct level one = level_of(bits, trellis, codes[i], history);
 
-		level[i] = one.level;
-		low[i] = one.low;
+		level[order[i]] = one.level;
+		low[order[i]] = one.low;
 	}
 	tokens_interleave(level, ret->level);
-	if (trellis && bits == 8)
-		tokens_interleave(low, ret->low);
+	if (!level_words(bits, trellis))
+		return;
+	tokens_interleave(low, ret->more);
+	if (!words)
+		return;
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < 4; j++)
+		level_words_of((struct level){ ret->level[j], ret->more[j] }, &ret->level[j], &ret->more[j]);
 }
 
 /* Vector @v of four tokens, and the next one where both share their bytes. */
-VEC_INLINE void quad_unpack(unsigned bits, bool trellis, struct level_shape shape, const uint8_t *rows,
-			    uint32_t count, unsigned quad, unsigned v,
+VEC_INLINE void quad_unpack(unsigned bits, bool trellis, bool words, struct level_shape shape,
+			    const uint8_t *rows, uint32_t count, unsigned quad, unsigned v,
 			    struct level_history *history, struct quarters *ret)
 {
 	const bool paired = level_paired(bits, shape, v);
@@ -81,15 +93,15 @@ VEC_INLINE void quad_unpack(unsigned bits, bool trellis, struct level_shape shap
 	for (unsigned i = 0; i < 4; i++)
 		codes[i] = batch_load(bits, paired, rows, shape, count, 4 * quad + i, v);
 	if (!paired) {
-		quad_order(bits, trellis, codes, history, ret);
+		quad_order(bits, trellis, words, codes, history, ret);
 	} else if (trellis) {
 #pragma GCC unroll 4
 		for (unsigned i = 0; i < 4; i++) {
 			even[i] = pair_even(codes[i]);
 			odd[i] = pair_odd(codes[i]);
 		}
-		quad_order(bits, trellis, even, history, ret);
-		quad_order(bits, trellis, odd, history + 1, ret + 1);
+		quad_order(bits, trellis, words, even, history, ret);
+		quad_order(bits, trellis, words, odd, history + 1, ret + 1);
 	} else {
 		/* Bytes move before they are split: half the work. */
 		tokens_interleave(codes, even);
@@ -101,19 +113,19 @@ VEC_INLINE void quad_unpack(unsigned bits, bool trellis, struct level_shape shap
 	}
 }
 
-VEC_INLINE void quarters_put(unsigned bits, bool trellis, const struct quarters *quarters,
+VEC_INLINE void quarters_put(unsigned bits, bool trellis, bool words, const struct quarters *quarters,
 			     struct quarters *ret)
 {
 #pragma GCC unroll 4
 	for (unsigned j = 0; j < 4; j++) {
 		ret->level[j] = quarters->level[j];
-		if (trellis && bits == 8)
-			ret->low[j] = quarters->low[j];
+		if (words)
+			ret->more[j] = quarters->more[j];
 	}
 }
 
-VEC_INLINE void batch_unpack(unsigned bits, bool trellis, struct level_shape shape, const uint8_t *rows,
-			     uint32_t count, struct level_history *history,
+VEC_INLINE void batch_unpack(unsigned bits, bool trellis, bool words, struct level_shape shape,
+			     const uint8_t *rows, uint32_t count, struct level_history *history,
 			     struct sum_batch *batch)
 {
 #pragma GCC unroll 1
@@ -123,12 +135,10 @@ VEC_INLINE void batch_unpack(unsigned bits, bool trellis, struct level_shape sha
 			const unsigned vectors = level_paired(bits, shape, v) ? 2 : 1;
 			struct quarters quarters[2];
 
-			quad_unpack(bits, trellis, shape, rows, count, quad, v, &history[v],
-				    quarters);
+			quad_unpack(bits, trellis, words, shape, rows, count, quad, v, &history[v], quarters);
 #pragma GCC unroll 2
 			for (unsigned k = 0; k < vectors; k++)
-				quarters_put(bits, trellis, &quarters[k],
-					     &batch->quads[v + k][quad]);
+				quarters_put(bits, trellis, words, &quarters[k], &batch->quads[v + k][quad]);
 			v += vectors;
 		}
 	}
@@ -143,33 +153,39 @@ VEC_INLINE void sums_clear(struct quarter_sums *sums)
 		sums->high[j] = sums->low[j] = _mm512_setzero_si512();
 }
 
-VEC_INLINE void quad_multiply(unsigned bits, bool trellis, uint32_t channels, bool paired,
+VEC_INLINE void quad_multiply(unsigned bits, bool trellis, bool words, uint32_t channels, bool paired,
 			      unsigned quad, unsigned v, const struct quarters *quarters,
 			      const struct batch_weights *weights, struct quarter_sums *sums)
 {
 #pragma GCC unroll 4
 	for (unsigned j = 0; j < 4; j++) {
-		const __m512i high = weights_get(channels, weights->high[quad], paired, v, j);
-		const __m512i low = weights_get(channels, weights->low[quad], paired, v, j);
+		const __m512i high = weights_get(channels, weights->high, quad, paired, v, j);
+		const __m512i low = weights_get(channels, weights->low, quad, paired, v, j);
 
+		if (words) {
+			sums->high[j] = _mm512_dpwssd_epi32(sums->high[j], quarters->level[j], high);
+			sums->low[j] = _mm512_dpwssd_epi32(sums->low[j], quarters->more[j], low);
+			continue;
+		}
 		sums->high[j] = _mm512_dpbusd_epi32(sums->high[j], quarters->level[j], high);
 		sums->low[j] = _mm512_dpbusd_epi32(sums->low[j], quarters->level[j], low);
-		if (!trellis || bits != 8)
+		if (!level_words(bits, trellis))
 			continue;
 		/* 2 * level + low */
 		sums->high[j] = _mm512_dpbusd_epi32(sums->high[j], quarters->level[j], high);
 		sums->low[j] = _mm512_dpbusd_epi32(sums->low[j], quarters->level[j], low);
-		sums->high[j] = _mm512_dpbusd_epi32(sums->high[j], quarters->low[j], high);
-		sums->low[j] = _mm512_dpbusd_epi32(sums->low[j], quarters->low[j], low);
+		sums->high[j] = _mm512_dpbusd_epi32(sums->high[j], quarters->more[j], high);
+		sums->low[j] = _mm512_dpbusd_epi32(sums->low[j], quarters->more[j], low);
 	}
 }
 
-/* high * 128 + low */
-VEC_INLINE void sums_join(const struct quarter_sums *sums, __m512i ret[4])
+/* high * 128 + low, or of words the sum */
+VEC_INLINE void sums_join(bool words, const struct quarter_sums *sums, __m512i ret[4])
 {
 #pragma GCC unroll 4
 	for (unsigned j = 0; j < 4; j++)
-		ret[j] = _mm512_add_epi32(_mm512_slli_epi32(sums->high[j], 7), sums->low[j]);
+		ret[j] = _mm512_add_epi32(words ? sums->high[j] : _mm512_slli_epi32(sums->high[j], 7),
+					  sums->low[j]);
 }
 
 /* Quarters to the order of channels: lane l of quarter j becomes lane j of vector l. */
@@ -202,8 +218,8 @@ VEC_INLINE void sums_add(uint32_t channels, struct level_shape shape, uint32_t c
 }
 
 /* Adds the sums of vector @v, or of the pair that begins with it. */
-VEC_INLINE void vectors_add(unsigned bits, bool trellis, uint32_t channels, struct level_shape shape,
-			    unsigned v, const struct quarter_sums sums[2],
+VEC_INLINE void vectors_add(unsigned bits, bool trellis, bool words, uint32_t channels,
+			    struct level_shape shape, unsigned v, const struct quarter_sums sums[2],
 			    const struct batch_weights *weights, float *out)
 {
 	const bool paired = level_paired(bits, shape, v);
@@ -213,10 +229,10 @@ VEC_INLINE void vectors_add(unsigned bits, bool trellis, uint32_t channels, stru
 		_mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 	__m512i even[4], odd[4];
 
-	sums_join(&sums[0], even);
+	sums_join(words, &sums[0], even);
 	quarters_order(even);
 	if (paired) {
-		sums_join(&sums[1], odd);
+		sums_join(words, &sums[1], odd);
 		quarters_order(odd);
 	}
 #pragma GCC unroll 4
@@ -235,9 +251,9 @@ VEC_INLINE void vectors_add(unsigned bits, bool trellis, uint32_t channels, stru
 }
 
 /* One query. */
-VEC_INLINE void batch_add(unsigned bits, bool trellis, uint32_t channels, struct level_shape shape,
-			  uint32_t quads, const struct sum_batch *batch,
-			  const struct batch_weights *weights, struct ahead *ahead, float *out)
+VEC_INLINE void batch_add(unsigned bits, bool trellis, bool words, uint32_t channels, struct level_shape shape,
+			  uint32_t quads, const struct sum_batch *batch, const struct batch_weights *weights,
+			  struct ahead *ahead, float *out)
 {
 	for (unsigned v = 0; v < shape.vectors;) {
 		const unsigned vectors = level_paired(bits, shape, v) ? 2 : 1;
@@ -248,27 +264,27 @@ VEC_INLINE void batch_add(unsigned bits, bool trellis, uint32_t channels, struct
 			sums_clear(&sums[k]);
 			for (unsigned quad = 0; quad < quads; quad++) {
 				ahead_step(ahead, 3);
-				quad_multiply(bits, trellis, channels, vectors == 2, quad, v + k,
+				quad_multiply(bits, trellis, words, channels, vectors == 2, quad, v + k,
 					      &batch->quads[v + k][quad], weights, &sums[k]);
 			}
 		}
-		vectors_add(bits, trellis, channels, shape, v, sums, weights, out);
+		vectors_add(bits, trellis, words, channels, shape, v, sums, weights, out);
 		v += vectors;
 	}
 }
 
 /* All queries, while the next batch is asked for. */
-VEC_INLINE void batch_add_all(unsigned bits, bool trellis, uint32_t channels,
+VEC_INLINE void batch_add_all(unsigned bits, bool trellis, bool words, uint32_t channels,
 			      struct level_shape shape, uint32_t count, const uint8_t *codes,
-			      const struct sum_batch *batch, const struct batch_weights *weights,
-			      uint32_t n, const struct codec_results *out)
+			      const struct sum_batch *batch, const struct batch_weights *weights, uint32_t n,
+			      const struct codec_results *out)
 {
 	const uint32_t bytes = PACKED_BATCH * row_bytes_of(bits, shape);
 	struct ahead ahead = ahead_of(codes + bytes, bytes, n * shape.vectors * BATCH_QUADS);
 
 	for (uint32_t i = 0; i < n; i++)
-		batch_add(bits, trellis, channels, shape, (count + 3) / 4, batch, &weights[i],
-			  &ahead, out->values + (ptrdiff_t)i * out->stride);
+		batch_add(bits, trellis, words, channels, shape, (count + 3) / 4, batch, &weights[i], &ahead,
+			  out->values + (ptrdiff_t)i * out->stride);
 }
 
 /* A full batch and a single query, without the buffer: stores of 512 bits are slow. */
@@ -290,18 +306,18 @@ VEC_INLINE void batch_sum(unsigned bits, bool trellis, uint32_t channels, struct
 			const unsigned vectors = level_paired(bits, shape, v) ? 2 : 1;
 			struct quarters quarters[2];
 
-			quad_unpack(bits, trellis, shape, rows, PACKED_BATCH, quad, v,
-				    &history[v], quarters);
+			quad_unpack(bits, trellis, false, shape, rows, PACKED_BATCH, quad, v, &history[v],
+				    quarters);
 #pragma GCC unroll 2
 			for (unsigned k = 0; k < vectors; k++)
-				quad_multiply(bits, trellis, channels, vectors == 2, quad, v + k,
+				quad_multiply(bits, trellis, false, channels, vectors == 2, quad, v + k,
 					      &quarters[k], weights, &sums[v + k]);
 			v += vectors;
 		}
 	}
 #pragma GCC unroll 4
 	for (unsigned v = 0; v < shape.vectors;) {
-		vectors_add(bits, trellis, channels, shape, v, &sums[v], weights, out);
+		vectors_add(bits, trellis, false, channels, shape, v, &sums[v], weights, out);
 		v += level_paired(bits, shape, v) ? 2 : 1;
 	}
 }
@@ -325,8 +341,8 @@ VEC_INLINE uint32_t batches_sum(unsigned bits, bool trellis, uint32_t channels, 
 		const uint32_t first = ahead - PACKED_BATCH;
 
 		if (ahead < end)
-			weights_round(channels, shape, scales, ahead, PACKED_BATCH,
-				      values + ahead, &weights[ahead / PACKED_BATCH % 2]);
+			weights_round(false, channels, shape, scales, ahead, PACKED_BATCH, values + ahead,
+				      &weights[ahead / PACKED_BATCH % 2]);
 		if (ahead > 0)
 			batch_sum(bits, trellis, channels, shape,
 				  tile + (size_t)first * layout->row_bytes, history,
@@ -340,6 +356,7 @@ VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, st
 			      const struct codec_rows *rows, uint32_t n,
 			      const struct codec_results *out)
 {
+	const bool words = level_words(bits, trellis);
 	struct level_history history[LEVEL_VECTORS];
 	struct batch_weights weights[CODEC_QUERIES_MAX];
 	struct tile_scales scales;
@@ -357,12 +374,10 @@ VEC_INLINE void accumulate_of(unsigned bits, bool trellis, uint32_t channels, st
 		const uint8_t *codes = tile + (size_t)first * layout->row_bytes;
 
 		for (uint32_t i = 0; i < n; i++)
-			weights_round(channels, shape, &scales, first, count,
-				      rows->values + (ptrdiff_t)i * rows->stride + first,
-				      &weights[i]);
-		batch_unpack(bits, trellis, shape, codes, count, history, &batch);
-		batch_add_all(bits, trellis, channels, shape, count, codes, &batch, weights, n,
-			      out);
+			weights_round(words, channels, shape, &scales, first, count,
+				      rows->values + (ptrdiff_t)i * rows->stride + first, &weights[i]);
+		batch_unpack(bits, trellis, words, shape, codes, count, history, &batch);
+		batch_add_all(bits, trellis, words, channels, shape, count, codes, &batch, weights, n, out);
 	}
 	rest_prefetch(layout, tile, bits == 4 && !trellis ? PREFETCH_NEXT_BYTES : 0);
 	for (uint32_t i = 0; i < n; i++)

@@ -17,9 +17,12 @@ struct tile_scales {
 	float min[CODEC_TOKENS_MAX] __attribute__((aligned(64))); /* of f16 groups */
 };
 
-/* Of one batch and query. A dword is the same half of r of four tokens. */
+/*
+ * Of one batch and query. A dword is the same half of r of the four tokens of a quad; for levels that
+ * are words it is r itself of two tokens, in high of the first two and in low of the others.
+ */
 struct batch_weights {
-	/* By group of channels; [0] only where a token has one scale. */
+	/* By group of channels; where a token has one scale, [0] alone, by quad. */
 	uint32_t high[BATCH_QUADS][TRELLIS_SCALES_MAX] __attribute__((aligned(64)));
 	uint32_t low[BATCH_QUADS][TRELLIS_SCALES_MAX] __attribute__((aligned(64)));
 	float unit[TRELLIS_SCALES_MAX] __attribute__((aligned(64)));
@@ -131,10 +134,23 @@ VEC_INLINE __m512 weights_load(const float *weights, uint32_t count, uint32_t fi
 			first < count ? chunk_lanes(count - first, 0) : 0);
 }
 
-VEC_INLINE void half_weights_round(const float *scale, const float *values, uint32_t count,
+/* Thirty-two r as words, which the packing leaves in the order of quads 0, 4, 1, 5 and so on. */
+VEC_INLINE __m512i words_round(const __m512 factors[2], float inverse)
+{
+	const __m512 inverses = _mm512_set1_ps(inverse);
+
+	return _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(factors[0], inverses)),
+				  _mm512_cvtps_epi32(_mm512_mul_ps(factors[1], inverses)));
+}
+
+VEC_INLINE void half_weights_round(bool words, const float *scale, const float *values, uint32_t count,
 				   struct batch_weights *weights)
 {
+	/* Dwords of two tokens: the first ones of all quads, then the others. */
+	const __m512i pairs = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15);
+	const __m256i quads = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
 	__m512 factors[2];
+	__m512i whole, high, low;
 	float peak;
 
 #pragma GCC unroll 2
@@ -144,20 +160,19 @@ VEC_INLINE void half_weights_round(const float *scale, const float *values, uint
 	peak = _mm512_reduce_max_ps(
 		magnitudes_max(_mm512_abs_ps(factors[0]), factors[1]));
 	weights->unit[0] = packed_unit(peak);
-#pragma GCC unroll 2
-	for (unsigned i = 0; i < 2; i++) {
-		const struct halves halves =
-			halves_of(factors[i], _mm512_set1_ps(packed_inverse(peak)));
-		uint32_t high[4], low[4];
-
-		_mm_storeu_si128((void *)high, _mm512_cvtepi32_epi8(halves.high));
-		_mm_storeu_si128((void *)low, _mm512_cvtepi32_epi8(halves.low));
-#pragma GCC unroll 4
-		for (unsigned quad = 0; quad < 4; quad++) {
-			weights->high[4 * i + quad][0] = high[quad];
-			weights->low[4 * i + quad][0] = low[quad];
-		}
+	whole = words_round(factors, packed_inverse(peak));
+	if (words) {
+		whole = _mm512_permutexvar_epi32(pairs, whole);
+		_mm256_store_si256((void *)weights->high[0], _mm512_castsi512_si256(whole));
+		_mm256_store_si256((void *)weights->low[0], _mm512_extracti64x4_epi64(whole, 1));
+		return;
 	}
+	high = _mm512_srai_epi16(_mm512_add_epi16(whole, _mm512_set1_epi16(64)), 7);
+	low = _mm512_sub_epi16(whole, _mm512_slli_epi16(high, 7));
+	_mm256_store_si256((void *)weights->high[0],
+			   _mm256_permutevar8x32_epi32(_mm512_cvtepi16_epi8(high), quads));
+	_mm256_store_si256((void *)weights->low[0],
+			   _mm256_permutevar8x32_epi32(_mm512_cvtepi16_epi8(low), quads));
 }
 
 VEC_INLINE void half_mins_add(uint32_t head_dim, const struct codec_layout *layout,
@@ -210,7 +225,31 @@ VEC_INLINE __m512 slots_peak(unsigned slots, __m512 peak)
 	return slots == 4 ? _mm512_max_ps(peak, slots_rotate(peak, 1)) : peak;
 }
 
-VEC_INLINE void slots_round(unsigned slots, const float *scale, const float *values, uint32_t count,
+/* r of two tokens in every slot's dword, for levels that are words. */
+VEC_INLINE void slots_round_words(unsigned slots, const __m512 *factors, __m512 inverse,
+				  struct batch_weights *weights)
+{
+	const __m512i slot = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+	const __m512i pair = _mm512_or_si512(
+		slot, _mm512_slli_epi32(_mm512_add_epi32(slot, _mm512_set1_epi32((int)slots)), 16));
+	uint16_t words[PACKED_BATCH * 16 + 32];
+
+	for (unsigned i = 0; i < PACKED_BATCH * slots / VEC_LANES; i++)
+		_mm256_storeu_si256(
+			(void *)(words + VEC_LANES * i),
+			_mm512_cvtepi32_epi16(_mm512_cvtps_epi32(_mm512_mul_ps(factors[i], inverse))));
+	for (unsigned quad = 0; quad < BATCH_QUADS; quad++) {
+		const uint16_t *from = words + 4 * slots * quad;
+
+		_mm512_store_si512(weights->high[quad],
+				   _mm512_permutexvar_epi16(pair, _mm512_loadu_si512(from)));
+		_mm512_store_si512(
+			weights->low[quad],
+			_mm512_permutexvar_epi16(pair, _mm512_loadu_si512(from + 2 * (size_t)slots)));
+	}
+}
+
+VEC_INLINE void slots_round(unsigned slots, bool words, const float *scale, const float *values, uint32_t count,
 			    struct batch_weights *weights)
 {
 	const uint8_t *order = slots == 4 ? quad_slots_4 : slots == 8 ? quad_slots_8 : quad_slots_16;
@@ -233,6 +272,10 @@ VEC_INLINE void slots_round(unsigned slots, const float *scale, const float *val
 	inverse = _mm512_maskz_div_ps(sound, _mm512_set1_ps(PACKED_STEPS), peak);
 	_mm512_store_ps(weights->unit,
 			_mm512_maskz_div_ps(sound, peak, _mm512_set1_ps(PACKED_STEPS)));
+	if (words) {
+		slots_round_words(slots, factors, inverse, weights);
+		return;
+	}
 	for (unsigned i = 0; i < PACKED_BATCH / tokens; i++) {
 		const struct halves halves = halves_of(factors[i], inverse);
 
@@ -292,16 +335,16 @@ VEC_INLINE void scales_load(unsigned bits, uint32_t channels, struct level_shape
 }
 
 /* The weights of @count tokens from @first on. */
-VEC_INLINE void weights_round(uint32_t channels, struct level_shape shape,
+VEC_INLINE void weights_round(bool words, uint32_t channels, struct level_shape shape,
 			      const struct tile_scales *scales, uint32_t first, uint32_t count,
 			      const float *values, struct batch_weights *weights)
 {
 	if (channels)
-		slots_round(scale_slots(channels, shape),
-			    scales->scale + (size_t)first * scale_slots(channels, shape), values,
-			    count, weights);
+		slots_round(scale_slots(channels, shape), words,
+			    scales->scale + (size_t)first * scale_slots(channels, shape), values, count,
+			    weights);
 	else
-		half_weights_round(scales->scale + first, values, count, weights);
+		half_weights_round(words, scales->scale + first, values, count, weights);
 }
 
 VEC_INLINE void mins_add(unsigned bits, uint32_t channels, struct level_shape shape,
@@ -327,21 +370,20 @@ VEC_INLINE void mins_add(unsigned bits, uint32_t channels, struct level_shape sh
 }
 
 /* The dwords that quarter @j of vector @v is multiplied with (see sums-avx512.h). */
-VEC_INLINE __m512i weights_get(uint32_t channels, const uint32_t *groups, bool paired, unsigned v,
-			       unsigned j)
+VEC_INLINE __m512i weights_get(uint32_t channels, const uint32_t quads[][TRELLIS_SCALES_MAX], unsigned quad,
+			       bool paired, unsigned v, unsigned j)
 {
 	const int first = (int)((paired ? v / 2 * 2 : v) * VEC_CHUNK + (paired ? 8 * j : 0));
 	const int step = paired ? 32 : 16;
 
 	if (!channels)
-		return _mm512_set1_epi32((int)groups[0]);
+		return _mm512_set1_epi32((int)quads[0][quad]);
 
 	const int a = first / (int)channels;
 	const int b = (first + step) / (int)channels;
 	const int c = (first + 2 * step) / (int)channels;
 	const int d = (first + 3 * step) / (int)channels;
 
-	return _mm512_permutexvar_epi32(
-		_mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d),
-		_mm512_load_si512(groups));
+	return _mm512_permutexvar_epi32(_mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d),
+					_mm512_load_si512(quads[quad]));
 }
