@@ -74,7 +74,7 @@ static void add_transfers(struct bench *bench, const struct task *model, const c
 	}
 }
 
-/* Scores of K or accumulation of V; from memory also for the queries of a group of heads. */
+/* Scores of K or accumulation of V, for one query and for those of a group of heads. */
 static void add_attention(struct bench *bench, const struct task *model, const char *prefix,
 			  const char *suffix)
 {
@@ -85,7 +85,7 @@ static void add_attention(struct bench *bench, const struct task *model, const c
 	task.op = k ? TASK_SCORES : TASK_ACCUMULATE;
 	task.n_queries = 1;
 	task.first = add_task(bench, &task, "%s.%s.f32.%s", prefix, operation, suffix);
-	for (task.n_queries = 4; model->memory && task.n_queries <= QUERIES_MAX; task.n_queries *= 2)
+	for (task.n_queries = 4; task.n_queries <= QUERIES_MAX; task.n_queries *= 2)
 		(void)add_task(bench, &task, "%s.%s.f32.%s.gqa%u", prefix, operation, suffix,
 			       (unsigned)task.n_queries);
 }

@@ -82,12 +82,17 @@ def test_codec(kvbench):
     names = []
     for role, last in (("k", "scores"), ("v", "accumulate")):
         names += [f"q6.{role}.{operation}.{dtype}.cache.scalar" for dtype in ("f32", "f16", "bf16")
-                  for operation in ("encode", "decode")] + [f"q6.{role}.{last}.f32.cache.scalar"]
+                  for operation in ("encode", "decode")]
+        names += [f"q6.{role}.{last}.f32.cache.scalar{queries}" for queries in ("", ".gqa4", ".gqa8")]
     names += ["page32k.q6.encode", "page32k.q6.decode", "memcpy_f32.cache", "stream_read.cache"]
     assert list(rows) == names, list(rows)
-    assert all(row["value"] > 0 and row["ratio"] > 0 for row in rows.values()), rows
     for name, row in rows.items():
         attention = "scores" in name or "accumulate" in name
+        if "gqa" in name:
+            # A difference of two times, which can be anything in one round of a busy machine.
+            assert row["reference"] == "first_query" and row["unit"] == "x, each more query", row
+            continue
+        assert row["value"] > 0 and row["ratio"] > 0, row
         if name.startswith("q6."):
             assert row["reference"] == ("stream_read" if attention else "memcpy_f32"), row
             assert row["unit"] == ("GB/s of stored" if attention else "GB/s of f32"), row
