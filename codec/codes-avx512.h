@@ -49,8 +49,9 @@ static const uint8_t gather_q5[64] __attribute__((aligned(64))) = {
 	32, 33, 34, 35, 36, 40, 41, 42, 43, 44, 48, 49, 50, 51, 52, 56, 57, 58, 59, 60,
 };
 
-/* Byte i of vector j of a chunk, in the low byte of dword i. */
-#define WIDEN_4(i) (i), 0, 0, 0, (i) + 1, 0, 0, 0, (i) + 2, 0, 0, 0, (i) + 3, 0, 0, 0
+/* Byte i of vector j of a chunk, in each byte of dword i. */
+#define WIDEN_1(i) (i), (i), (i), (i)
+#define WIDEN_4(i) WIDEN_1(i), WIDEN_1((i) + 1), WIDEN_1((i) + 2), WIDEN_1((i) + 3)
 #define WIDEN_16(i) { WIDEN_4(i), WIDEN_4((i) + 4), WIDEN_4((i) + 8), WIDEN_4((i) + 12) }
 static const uint8_t widen_bytes[4][64] __attribute__((aligned(64))) = {
 	WIDEN_16(0), WIDEN_16(16), WIDEN_16(32), WIDEN_16(48),

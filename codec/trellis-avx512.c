@@ -350,19 +350,34 @@ VEC_INLINE bool encode_v(unsigned bits, uint32_t scale_channels, const struct co
 #define CHUNKS_MAX (CODEC_HEAD_DIM_MAX / VEC_CHUNK)
 
 /*
- * A chunk is decoded over so many tokens before the next one, with the codes that it looks back to,
- * and the scales and mins of K, in registers.
+ * One or two chunks are decoded over so many tokens before the next, with the scales and mins of K,
+ * or of these tokens, in registers. There is room for all constants beside them, too: what a loop
+ * reads again for each row waits for stores to addresses that are equal in their low twelve bits.
  */
-#define STRIP_TOKENS 8u
+#define STRIP_TOKENS VEC_LANES
+#define STRIP_CHUNKS 2u
 
-/* What codes_spread() made of the last three tokens, of which only the steering bits count. */
-struct history {
-	__m512i codes[3];
-};
-
-/* t8: codes as they are; others: twice the code in the level's bits, and anything in the others. */
-VEC_INLINE __m512i codes_spread(unsigned bits, const uint8_t *packed, uint32_t count)
+/*
+ * Where codes_spread() has codes: those of t8 as they are, others times two, as in their level.
+ * With log scales twice that, because the middle of all levels lies between two.
+ */
+VEC_INLINE unsigned spread_shift(unsigned bits, enum grid grid)
 {
+	return bits == 8 ? 0 : grid == GRID_GROUP ? 2 : 1;
+}
+
+/* @factor in each byte, as codes_spread() has codes. */
+VEC_INLINE __m512i spread_bytes(unsigned bits, enum grid grid, unsigned factor)
+{
+	return _mm512_set1_epi8((char)(factor << spread_shift(bits, grid)));
+}
+
+/* A code a byte, and anything in the other bits of it. */
+VEC_INLINE __m512i codes_spread(unsigned bits, enum grid grid, const uint8_t *packed,
+				uint32_t count)
+{
+	/* The first bit of each byte, when codes are times two. */
+	const uint64_t lift = grid == GRID_GROUP ? 0x0101010101010101 : 0;
 	const __m512i bytes = packed_load(bits, packed, count);
 
 	switch (bits) {
@@ -370,195 +385,240 @@ VEC_INLINE __m512i codes_spread(unsigned bits, const uint8_t *packed, uint32_t c
 		return bytes;
 	case 6:
 		return _mm512_multishift_epi64_epi8(
-			_mm512_set1_epi64(0x29231d17110b053f),
+			_mm512_set1_epi64((long long)(0x29231d17110b053f - lift)),
 			_mm512_permutexvar_epi8(_mm512_load_si512(spread_q6), bytes));
 	case 5:
 		return _mm512_multishift_epi64_epi8(
-			_mm512_set1_epi64(0x221d18130e09043f),
+			_mm512_set1_epi64((long long)(0x221d18130e09043f - lift)),
 			_mm512_permutexvar_epi8(_mm512_load_si512(spread_q5), bytes));
 	default:
 		return _mm512_multishift_epi64_epi8(
-			_mm512_set1_epi64(0x1b17130f0b07033f),
+			_mm512_set1_epi64((long long)(0x1b17130f0b07033f - lift)),
 			_mm512_cvtepu32_epi64(_mm512_castsi512_si256(bytes)));
 	}
 }
 
-/* Scales and mins of a chunk's vectors. */
-struct chunk_scales {
-	__m512 scale[CHUNK_VECTORS];
-	__m512 min[CHUNK_VECTORS];
-};
+/*
+ * A level becomes an integer of 32 bits in these units. A level of t8 has nine bits: it is taken
+ * 128 times as large, so that its bytes need no shifts. With log scales the middle of all levels is
+ * taken off first, for their min is its product with the scale; the difference is half an odd
+ * number, which is put, signed, into the highest bits.
+ */
+VEC_INLINE float level_unit(unsigned bits, enum grid grid)
+{
+	if (grid == GRID_GROUP)
+		return bits == 8 ? 0x1p-23f : 0x1p-25f;
+	return bits == 8 ? 0x1p-7f : 1.0f;
+}
+
+VEC_INLINE __m512 scale_of_levels(unsigned bits, enum grid grid, __m512 scale)
+{
+	return _mm512_mul_ps(scale, _mm512_set1_ps(level_unit(bits, grid)));
+}
 
 /* All log scales. */
 VEC_INLINE void log_scales_load(unsigned bits, struct quant_scales *scales)
 {
-	const __m512 unit = _mm512_set1_ps(1.0f / (float)(1u << bits));
+	const __m512 unit = _mm512_set1_ps(level_unit(bits, GRID_GROUP) / (float)(1u << bits));
 
 	for (unsigned e = 0; e < 256; e += VEC_LANES)
 		_mm512_store_ps(&scales->scale[e],
 				_mm512_mul_ps(_mm512_loadu_ps(&trellis_log_scales[e]), unit));
 }
 
-VEC_INLINE void channel_scales(const struct quant_scales *scales, uint32_t channel,
-			       struct chunk_scales *ret)
-{
-#pragma GCC unroll 4
-	for (unsigned j = 0; j < CHUNK_VECTORS; j++) {
-		ret->scale[j] = _mm512_load_ps(&scales->scale[channel + VEC_LANES * j]);
-		ret->min[j] = _mm512_load_ps(&scales->min[channel + VEC_LANES * j]);
-	}
-}
-
-/* Of @count channels, of one token of V; @log_scales are the token's in these channels. */
-VEC_INLINE void value_scales(unsigned bits, uint32_t scale_channels, const struct quant_scales *scales,
-			     const uint8_t *log_scales, uint32_t token, uint32_t count,
-			     struct chunk_scales *ret)
-{
-#pragma GCC unroll 4
-	for (unsigned j = 0; j < CHUNK_VECTORS; j++) {
-		if (VEC_LANES * j >= count) {
-			ret->scale[j] = ret->min[j] = _mm512_setzero_ps();
-			continue;
-		}
-		const uint32_t number = scale_channels ? log_scales[grid_row(scale_channels, j)]
-						       : token;
-
-		ret->scale[j] = _mm512_set1_ps(scales->scale[number]);
-		/* The product that a table would have: fewer loads. */
-		ret->min[j] = scale_channels
-				      ? _mm512_mul_ps(ret->scale[j],
-						      _mm512_set1_ps(-0.5f * (trellis_levels(bits) - 1)))
-				      : _mm512_set1_ps(scales->min[number]);
-	}
-}
-
-/* A level of t8 has nine bits. It is taken 128 times as large, so that its bytes need no shifts. */
-VEC_INLINE float level_unit(unsigned bits)
-{
-	return bits == 8 ? 128.0f : 1.0f;
-}
-
-/* The levels of one token, a byte each; of t8 without their lowest bits. */
-VEC_INLINE __m512i levels_of(unsigned bits, __m512i codes, const struct history *history)
-{
-	const __m512i steering = _mm512_set1_epi8(bits == 8 ? 1 : 2);
-	/* (history->codes[0] ^ history->codes[2]) & steering */
-	const __m512i turn = _mm512_ternarylogic_epi32(history->codes[0], history->codes[2],
-						       steering, 0x28);
-
-	if (bits == 8)
-		return _mm512_xor_si512(codes, turn);
-
-	const __m512i twice = _mm512_set1_epi8((char)((2u << bits) - 2));
-	/* turn | (history->codes[1] >> 1 & 1) */
-	const __m512i low =
-		_mm512_ternarylogic_epi32(turn, _mm512_srli_epi16(history->codes[1], 1),
-					  _mm512_set1_epi8(1), 0xf8);
-
-	return _mm512_ternarylogic_epi32(codes, twice, low, 0x6a); /* (codes & twice) ^ low */
-}
-
-/* What level_unit() says of the levels of vector @j. @lowest: codes of t8 two tokens before. */
-VEC_INLINE __m512 levels_f32(unsigned bits, __m512i levels, __m512i lowest, unsigned j)
-{
-	if (bits < 8)
-		return codes_f32(levels, j);
-
-	const __m512i first = _mm512_load_si512(widen_bytes[j]);
-	const __m512i bytes = _mm512_or_si512(_mm512_or_si512(first, _mm512_slli_epi32(first, 8)),
-					      _mm512_set1_epi32(64));
-
-	return _mm512_cvtepi32_ps(
-		_mm512_maskz_permutex2var_epi8(0x3333333333333333, levels, bytes, lowest));
-}
-
-/* Decodes one token of a chunk, and moves the history on. */
-VEC_INLINE void chunk_decode(enum codec_dtype dtype, unsigned bits, const uint8_t *packed,
-			     uint32_t count, const struct chunk_scales *scales,
-			     struct history *history, uint8_t *values)
-{
-	const __m512i codes = codes_spread(bits, packed, count);
-	const __m512i levels = levels_of(bits, codes, history);
-	/* The lowest bit of a level of t8, as the highest of a byte. */
-	const __m512i lowest = _mm512_and_si512(_mm512_slli_epi16(history->codes[1], 7),
-						_mm512_set1_epi8((char)0x80));
-	__m512 vectors[CHUNK_VECTORS];
-
-	history->codes[2] = history->codes[1];
-	history->codes[1] = history->codes[0];
-	history->codes[0] = codes;
-#pragma GCC unroll 4
-	for (unsigned j = 0; j < CHUNK_VECTORS; j++)
-		vectors[j] = _mm512_fmadd_ps(
-			levels_f32(bits, levels, lowest, j),
-			_mm512_mul_ps(scales->scale[j], _mm512_set1_ps(1.0f / level_unit(bits))),
-			scales->min[j]);
-	chunk_store(dtype, values, count, vectors);
-}
-
-/* A run of tokens in one chunk; the values of a chunk's tokens share nothing with another's. */
-struct strip_chunk {
-	struct chunk_scales scales; /* of K for all tokens */
-	struct history history;
+/* Scales, as scale_of_levels() makes them, and mins of a chunk's vectors. */
+struct chunk_scales {
+	__m512 scale[CHUNK_VECTORS];
+	__m512 min[CHUNK_VECTORS];
 };
 
-VEC_INLINE void token_decode(enum codec_dtype dtype, unsigned bits, enum grid grid,
-			     uint32_t scale_channels, const struct codec_layout *layout,
-			     const uint8_t *tile, const struct codec_target *dst, uint32_t token,
-			     uint32_t channel, uint32_t count, const struct quant_scales *scales,
-			     struct strip_chunk *chunk)
-{
-	const uint8_t *packed = tile_row_const(layout, tile, token) + channel / 8 * bits;
-	const uint8_t *log_scales = tile + layout->scales_offset +
-				    (size_t)token * layout->token_scales;
+/*
+ * The steering bits of the tokens before, in each byte: the last one's where codes_spread() has it,
+ * older ones above, and 0 below.
+ */
+struct strip {
+	struct chunk_scales chunk[STRIP_CHUNKS];
+	__m512i history[STRIP_CHUNKS];
+	__m512 scales; /* of V with f16 scales, one token a lane */
+	__m512 mins;
+	__m512i token;
+};
 
+VEC_INLINE void strip_scales(unsigned bits, enum grid grid, const struct quant_scales *scales,
+			     uint32_t first, uint32_t channel, unsigned chunks, struct strip *strip)
+{
+	if (grid == GRID_TOKEN) {
+		strip->scales =
+			scale_of_levels(bits, grid, _mm512_load_ps(&scales->scale[first]));
+		strip->mins = _mm512_load_ps(&scales->min[first]);
+		strip->token = _mm512_setzero_si512();
+	}
 	if (grid != GRID_CHANNEL)
-		value_scales(bits, scale_channels, scales,
-			     log_scales + (scale_channels ? channel / scale_channels : 0), token,
-			     count, &chunk->scales);
-	bytes_prefetch(packed, VEC_CHUNK / 8 * bits);
-	chunk_decode(dtype, bits, packed, count, &chunk->scales, &chunk->history,
-		     target_row(dst, token) + (size_t)channel * value_bytes(dtype));
+		return;
+#pragma GCC unroll 8
+	for (unsigned j = 0; j < CHUNK_VECTORS * chunks; j++) {
+		struct chunk_scales *chunk = &strip->chunk[j / CHUNK_VECTORS];
+		const uint32_t c = channel + VEC_LANES * j;
+
+		chunk->scale[j % CHUNK_VECTORS] =
+			scale_of_levels(bits, grid, _mm512_load_ps(&scales->scale[c]));
+		chunk->min[j % CHUNK_VECTORS] = _mm512_load_ps(&scales->min[c]);
+	}
+}
+
+/* The numbers of one token of V, whose log scales in the @count channels @log_scales are. */
+VEC_INLINE void token_scales(enum grid grid, uint32_t scale_channels,
+			     const struct quant_scales *scales, const uint8_t *log_scales,
+			     uint32_t count, const struct strip *strip, struct chunk_scales *ret)
+{
+	if (grid == GRID_CHANNEL)
+		return;
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < CHUNK_VECTORS; j++) {
+		if (grid == GRID_TOKEN) {
+			ret->scale[j] = _mm512_permutexvar_ps(strip->token, strip->scales);
+			ret->min[j] = _mm512_permutexvar_ps(strip->token, strip->mins);
+		} else if (VEC_LANES * j < count) {
+			const uint8_t number = log_scales[grid_row(scale_channels, j)];
+
+			ret->scale[j] = _mm512_set1_ps(scales->scale[number]);
+			ret->min[j] = _mm512_setzero_ps(); /* makes -0 a +0 */
+		} else {
+			ret->scale[j] = ret->min[j] = _mm512_setzero_ps();
+		}
+	}
 }
 
 /*
- * One chunk of @count channels, or two full ones: rows of usual length are written end to end.
- * @count is a constant for full chunks.
+ * The levels of one token, a byte each, where codes_spread() has codes; of t8 without their lowest
+ * bits. The middle is off where level_unit() says so, of t8 but for a half.
+ */
+VEC_INLINE __m512i levels_of(unsigned bits, enum grid grid, __m512i codes, __m512i history)
+{
+	const __m512i before3 = _mm512_srli_epi16(history, 2);
+	/*
+	 * (history ^ before3) & two bits: of the lower the history is 0, and before3 has the bit of
+	 * two tokens before.
+	 */
+	const __m512i two = _mm512_set1_epi8(3 << spread_shift(bits, grid) >> 1);
+	const __m512i low = _mm512_ternarylogic_epi32(history, before3, two, 0x28);
+	/* (codes & mask) ^ low */
+	const __m512i levels =
+		bits == 8 ? _mm512_xor_si512(codes, low)
+			  : _mm512_ternarylogic_epi32(
+				    codes, spread_bytes(bits, grid, (1u << bits) - 1), low, 0x6a);
+
+	if (grid != GRID_GROUP)
+		return levels;
+	return _mm512_sub_epi8(levels,
+			       _mm512_set1_epi8((char)(bits == 8 ? 128 : (2u << bits) - 1)));
+}
+
+/*
+ * What level_unit() says of vector @j. @lowest: of t8, the bits below those of @levels, highest of
+ * their bytes.
+ */
+VEC_INLINE __m512 levels_f32(unsigned bits, enum grid grid, __m512i levels, __m512i lowest,
+			     unsigned j)
+{
+	const __m512i own = _mm512_load_si512(widen_bytes[j]); /* in each byte of a dword */
+	/* Bit 6 of an index means @lowest. */
+	const __m512i two =
+		_mm512_or_si512(own, _mm512_set1_epi32(grid == GRID_GROUP ? 0x400000 : 0x40));
+
+	if (bits == 8)
+		return _mm512_cvtepi32_ps(_mm512_maskz_permutex2var_epi8(
+			grid == GRID_GROUP ? 0xcccccccccccccccc : 0x3333333333333333, levels, two,
+			lowest));
+	if (grid == GRID_GROUP)
+		return _mm512_cvtepi32_ps(
+			_mm512_maskz_permutexvar_epi8(0x8888888888888888, own, levels));
+	return codes_f32(levels, j);
+}
+
+/* Decodes one token of a chunk, and moves the history on. */
+VEC_INLINE void chunk_decode(enum codec_dtype dtype, unsigned bits, enum grid grid,
+			     const uint8_t *packed, uint32_t count,
+			     const struct chunk_scales *scales, __m512i *history, uint8_t *values)
+{
+	const __m512i steering = spread_bytes(bits, grid, 1);
+	const __m512i codes = codes_spread(bits, grid, packed, count);
+	const __m512i levels = levels_of(bits, grid, codes, *history);
+	/* The lowest bit of a level of t8, as the highest of a byte. */
+	__m512i lowest = _mm512_and_si512(_mm512_slli_epi16(*history, 6),
+					  _mm512_set1_epi8((char)0x80));
+	__m512 vectors[CHUNK_VECTORS];
+
+	if (grid == GRID_GROUP)
+		lowest = _mm512_or_si512(lowest, _mm512_set1_epi8(0x40)); /* the half */
+
+	/* (codes & steering) | (2 * history & ~steering) */
+	*history = _mm512_ternarylogic_epi32(steering, codes,
+					     _mm512_add_epi8(*history, *history), 0xca);
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < CHUNK_VECTORS; j++)
+		vectors[j] = _mm512_fmadd_ps(levels_f32(bits, grid, levels, lowest, j),
+					     scales->scale[j], scales->min[j]);
+	chunk_store(dtype, values, count, vectors);
+}
+
+/*
+ * Chunks of @count and, if that is not 0, @more channels: rows of usual length are written end to
+ * end. Constants, but for a chunk of unusual width.
  */
 VEC_INLINE void strip_decode(enum codec_dtype dtype, unsigned bits, enum grid grid,
 			     uint32_t scale_channels, const struct codec_layout *layout,
 			     const uint8_t *tile, const struct codec_target *dst, uint32_t first,
-			     uint32_t channel, unsigned chunks, uint32_t count,
-			     const struct quant_scales *scales, struct history *history)
+			     uint32_t channel, uint32_t count, uint32_t more,
+			     const struct quant_scales *scales, __m512i *history)
 {
 	const uint32_t left = layout->tokens - first;
-	const uint32_t end = first + (left < STRIP_TOKENS ? left : STRIP_TOKENS);
-	/* No array, which the compiler would keep in memory. */
-	struct strip_chunk one, other;
+	const uint32_t tokens = left < STRIP_TOKENS ? left : STRIP_TOKENS;
+	const size_t chunk_bytes = VEC_CHUNK * value_bytes(dtype);
+	const size_t packed_bytes = VEC_CHUNK / 8 * bits;
+	const uint32_t row_bytes = layout->row_bytes;
+	const uint32_t row_log_scales = layout->token_scales;
+	const uint32_t chunk_log_scales = scale_channels ? VEC_CHUNK / scale_channels : 0;
+	const ptrdiff_t stride = dst->stride_bytes;
+	const uint8_t *packed = tile_row_const(layout, tile, first) + channel / 8 * bits;
+	const uint8_t *log_scales = tile + layout->scales_offset + (size_t)first * layout->token_scales +
+				    (scale_channels ? channel / scale_channels : 0);
+	uint8_t *values = target_row(dst, first) + (size_t)channel * value_bytes(dtype);
+	struct strip strip;
 
-	one.history = history[0];
-	other.history = history[chunks - 1];
-	if (grid == GRID_CHANNEL)
-		channel_scales(scales, channel, &one.scales);
-	if (grid == GRID_CHANNEL && chunks == 2)
-		channel_scales(scales, channel + VEC_CHUNK, &other.scales);
-	for (uint32_t t = first; t < end; t++) {
-		token_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, channel, count,
-			     scales, &one);
-		if (chunks == 2)
-			token_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t,
-				     channel + VEC_CHUNK, count, scales, &other);
+	strip_scales(bits, grid, scales, first, channel, more ? 2 : 1, &strip);
+	strip.history[0] = history[0];
+	if (more)
+		strip.history[1] = history[1];
+	for (uint32_t t = 0; t < tokens; t++) {
+		bytes_prefetch(packed, (count + more) / 8 * bits);
+		token_scales(grid, scale_channels, scales, log_scales, count, &strip,
+			     &strip.chunk[0]);
+		chunk_decode(dtype, bits, grid, packed, count, &strip.chunk[0], &strip.history[0],
+			     values);
+		if (more) {
+			token_scales(grid, scale_channels, scales, log_scales + chunk_log_scales,
+				     more, &strip, &strip.chunk[1]);
+			chunk_decode(dtype, bits, grid, packed + packed_bytes, more,
+				     &strip.chunk[1], &strip.history[1], values + chunk_bytes);
+		}
+		if (grid == GRID_TOKEN)
+			strip.token = _mm512_add_epi32(strip.token, _mm512_set1_epi32(1));
+		packed += row_bytes;
+		log_scales += row_log_scales;
+		values += stride;
 	}
-	history[0] = one.history;
-	if (chunks == 2)
-		history[1] = other.history;
+	history[0] = strip.history[0];
+	if (more)
+		history[1] = strip.history[1];
 }
 
 VEC_INLINE void decode_to(enum codec_dtype dtype, unsigned bits, enum grid grid,
 			  uint32_t scale_channels, const struct codec_layout *layout,
 			  const uint8_t *tile, const struct codec_target *dst)
 {
-	struct history histories[CHUNKS_MAX];
+	const uint32_t head_dim = layout->head_dim;
+	__m512i histories[CHUNKS_MAX];
 	struct quant_scales scales;
 
 	memset(histories, 0, sizeof histories);
@@ -566,19 +626,23 @@ VEC_INLINE void decode_to(enum codec_dtype dtype, unsigned bits, enum grid grid,
 		log_scales_load(bits, &scales);
 	else
 		scales_load(layout, tile, &scales);
+#define STRIP_DECODE(count, more)                                                                  \
+	strip_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, c, count, more,      \
+		     &scales, &histories[c / VEC_CHUNK])
 	for (uint32_t t = 0; t < layout->tokens; t += STRIP_TOKENS) {
 		uint32_t c = 0;
 
-		for (; c + 2 * VEC_CHUNK <= layout->head_dim; c += 2 * VEC_CHUNK)
-			strip_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, c, 2,
-				     VEC_CHUNK, &scales, &histories[c / VEC_CHUNK]);
-		for (; c + VEC_CHUNK <= layout->head_dim; c += VEC_CHUNK)
-			strip_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, c, 1,
-				     VEC_CHUNK, &scales, &histories[c / VEC_CHUNK]);
-		if (c < layout->head_dim)
-			strip_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, c, 1,
-				     layout->head_dim - c, &scales, &histories[c / VEC_CHUNK]);
+		for (; c + 2 * VEC_CHUNK <= head_dim; c += 2 * VEC_CHUNK)
+			STRIP_DECODE(VEC_CHUNK, VEC_CHUNK);
+		if (head_dim - c == VEC_CHUNK)
+			STRIP_DECODE(VEC_CHUNK, 0);
+		else if (head_dim - c == VEC_CHUNK + VEC_CHUNK / 2)
+			STRIP_DECODE(VEC_CHUNK, VEC_CHUNK / 2);
+		else
+			for (; c < head_dim; c += VEC_CHUNK)
+				STRIP_DECODE(head_dim - c < VEC_CHUNK ? head_dim - c : VEC_CHUNK, 0);
 	}
+#undef STRIP_DECODE
 }
 
 VEC_INLINE void decode_k(unsigned bits, uint32_t scale_channels, const struct codec_layout *layout,
