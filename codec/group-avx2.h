@@ -127,13 +127,16 @@ VEC_INLINE bool tokens_close(enum codec_dtype dtype, float steps_max,
 /* @count f16 as f32, and zeros. Not a byte more is read. */
 VEC_INLINE __m256 halves_load(const uint8_t *halves, uint32_t count)
 {
+	const __m256 quiet = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000));
 	__m128i words = _mm_setzero_si128();
+	__m256 vector;
 
 	if (count >= VEC_LANES)
 		words = _mm_loadu_si128((const void *)halves);
 	else
 		memcpy(&words, halves, 2 * (size_t)count);
-	return _mm256_cvtph_ps(words);
+	vector = _mm256_cvtph_ps(words);
+	return _mm256_blendv_ps(vector, quiet, _mm256_cmp_ps(vector, vector, _CMP_UNORD_Q));
 }
 
 /* Scales and mins of all f16 groups. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * t8, t6, t5, t4 with AVX2, eight channels at a time. Encoding takes chunks of up to 64 channels in
- * four steps: scales; the search forward, eight channels over all tokens; the walk back, the whole
+ * t8, t6, t5, t4 with AVX2. Encoding takes chunks of up to 64 channels in four steps: scales; the search forward, eight channels over all tokens; the walk back, the whole
  * chunk at once; and codes, a row after the other. Everything is inlined, so that bits and grids
  * are constants, and when decoding the type; encoding has so much to do for a value that its type
  * does not matter.
@@ -10,6 +9,7 @@
 
 #include "codec/codes-avx2.h"
 #include "codec/group-avx2.h"
+#include "codec/prefetch.h"
 #include "codec/trellis-path.h"
 
 #define CHUNK_GROUPS (TRELLIS_CHUNK / 16) /* most log scales of a token in a chunk */
@@ -337,67 +337,90 @@ VEC_INLINE bool encode_v(unsigned bits, uint32_t scale_channels, const struct co
 
 /* --- Decoding -------------------------------------------------------------------------------- */
 
-/* Eight channels are decoded over so many tokens before the next: the history is in registers. */
-#define STRIP_TOKENS 8u
+/*
+ * A chunk of 32 channels at a time, a byte each: of the lower sixteen in the lower lane. What is
+ * done there is done for a vector's 32 channels; only widening, conversion and sum are per eight.
+ */
+#define CHUNKS_MAX (CODEC_HEAD_DIM_MAX / VEC_CHUNK)
 
-/* What codes_spread() made of the last three tokens, of which only the steering bits count. */
-struct history {
-	__m256i codes[3];
+/* Where codes_spread() has codes: those of t8 as they are, others times two, as in their level. */
+VEC_INLINE unsigned spread_shift(unsigned bits)
+{
+	return bits == 8 ? 0 : 1;
+}
+
+/*
+ * How codes become bytes. Two of them are two bits to sixteen in a word, which begin at one of at
+ * most four places. For the lower byte words are shifted right by the multiplication, for the upper
+ * byte left; what would go the other way is taken a byte further on instead.
+ */
+struct spread {
+	__m256i low_bytes;
+	__m256i low_factors; /* of which the upper half of the product counts */
+	__m256i high_bytes;
+	__m256i high_factors;
 };
 
-/* @bits bytes, and not one more: log scales may be a single byte after the last row. */
-VEC_INLINE uint64_t packed_load(unsigned bits, const uint8_t *packed)
+/* Lane 1 has its codes so many bytes further on: see codes_spread(). */
+VEC_INLINE __m256i lanes_skip(unsigned bits, __m128i bytes)
 {
-	uint64_t eight;
-	uint32_t four;
-	uint16_t two;
+	const __m128i skip = _mm_set1_epi8((char)(16 - 2 * bits));
 
-	if (bits == 8) {
-		memcpy(&eight, packed, sizeof eight);
-		return eight;
-	}
-	memcpy(&four, packed, sizeof four);
-	if (bits == 6) {
-		memcpy(&two, packed + 4, sizeof two);
-		return four | (uint64_t)two << 32;
-	}
-	return bits == 5 ? four | (uint64_t)packed[4] << 32 : four;
+	return _mm256_set_m128i(_mm_add_epi8(bytes, skip), bytes);
 }
 
-/* Twice the code in the level's bits, and anything in the others. */
-VEC_INLINE __m256i codes_spread(unsigned bits, const uint8_t *packed)
+VEC_INLINE struct spread spread_of(unsigned bits)
 {
-	const __m256i word = _mm256_set1_epi64x((long long)(packed_load(bits, packed) << 1));
-	const __m256i ends = _mm256_setr_epi64x(0, 2ll * bits, 4ll * bits, 6ll * bits);
+	const char no = -128;
 
+	if (bits == 6)
+		return (struct spread){
+			lanes_skip(6, _mm_setr_epi8(no, 0, 1, 2, no, 3, 4, 5, no, 6, 7, 8, no, 9,
+						    10, 11)),
+			_mm256_set1_epi32(1 << 9 | 1 << 13 << 16),
+			lanes_skip(6, _mm_setr_epi8(0, 1, 2, no, 3, 4, 5, no, 6, 7, 8, no, 9, 10,
+						    11, no)),
+			_mm256_set1_epi32(1 << 3 | 1 << 7 << 16),
+		};
+	if (bits == 5)
+		return (struct spread){
+			lanes_skip(5, _mm_setr_epi8(no, 0, 1, 2, 2, 3, 3, 4, no, 5, 6, 7, 7, 8, 8,
+						    9)),
+			_mm256_set1_epi64x(1ll << 9 | 1ll << (16 + 15) | 1ll << (32 + 13) |
+					   1ll << (48 + 11)),
+			lanes_skip(5, _mm_setr_epi8(0, 1, 1, 2, 2, 3, 4, no, 5, 6, 6, 7, 7, 8, 9,
+						    no)),
+			_mm256_set1_epi64x(1ll << 4 | 1ll << (16 + 2) | 1ll << 32 | 1ll << (48 + 6)),
+		};
+	return (struct spread){
+		lanes_skip(4, _mm_setr_epi8(no, 0, no, 1, no, 2, no, 3, no, 4, no, 5, no, 6, no, 7)),
+		_mm256_set1_epi16(1 << 9),
+		lanes_skip(4, _mm_setr_epi8(0, no, 1, no, 2, no, 3, no, 4, no, 5, no, 6, no, 7, no)),
+		_mm256_set1_epi16(1 << 5),
+	};
+}
+
+/* A code a byte, and anything in the other bits of it. */
+VEC_INLINE __m256i codes_spread(unsigned bits, const uint8_t *packed, const struct spread *spread)
+{
 	if (bits == 8)
-		return _mm256_slli_epi32(
-			_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)packed)), 1);
-	/* Qword q has codes 2q and 2q + 1; the second goes to the upper dword. */
-	const __m256i first = _mm256_srlv_epi64(word, ends);
-	const __m256i second = _mm256_slli_epi64(first, (int)(32 - bits));
+		return _mm256_loadu_si256((const void *)packed);
+	/* No byte beyond the codes: the second load ends with them. */
+	const __m256i bytes = _mm256_inserti128_si256(
+		_mm256_castsi128_si256(_mm_loadu_si128((const void *)packed)),
+		_mm_loadu_si128((const void *)(packed + 4 * bits - 16)), 1);
+	const __m256i low = _mm256_mulhi_epu16(_mm256_shuffle_epi8(bytes, spread->low_bytes),
+					       spread->low_factors);
+	const __m256i high = _mm256_mullo_epi16(_mm256_shuffle_epi8(bytes, spread->high_bytes),
+						spread->high_factors);
 
-	return _mm256_blend_epi32(first, second, 0xaa);
+	return _mm256_blendv_epi8(low, high, _mm256_set1_epi16((short)0xff00));
 }
 
-/* Decodes eight channels of one token, and moves the history on. */
-VEC_INLINE __m256 vector_decode(unsigned bits, const uint8_t *packed, __m256 scale, __m256 min,
-				struct history *history)
+/* A level of t8 has nine bits. It is taken 128 times as large, so that its bytes need no shifts. */
+VEC_INLINE float level_unit(unsigned bits)
 {
-	const __m256i codes = codes_spread(bits, packed);
-	const __m256i turn =
-		_mm256_and_si256(_mm256_xor_si256(history->codes[0], history->codes[2]),
-				 _mm256_set1_epi32(2));
-	const __m256i low = _mm256_and_si256(_mm256_srli_epi32(history->codes[1], 1),
-					     _mm256_set1_epi32(1));
-	const __m256i twice =
-		_mm256_and_si256(codes, _mm256_set1_epi32((int)((2u << bits) - 2)));
-	const __m256i level = _mm256_xor_si256(twice, _mm256_or_si256(turn, low));
-
-	history->codes[2] = history->codes[1];
-	history->codes[1] = history->codes[0];
-	history->codes[0] = codes;
-	return _mm256_fmadd_ps(_mm256_cvtepi32_ps(level), scale, min);
+	return bits == 8 ? 1.0f / 128 : 1.0f;
 }
 
 /* Scales and mins of all log scales. */
@@ -410,57 +433,160 @@ VEC_INLINE void log_scales_load(unsigned bits, struct quant_scales *scales)
 		const __m256 scale =
 			_mm256_mul_ps(_mm256_loadu_ps(&trellis_log_scales[e]), unit);
 
-		_mm256_store_ps(&scales->scale[e], scale);
+		_mm256_store_ps(&scales->scale[e],
+				_mm256_mul_ps(scale, _mm256_set1_ps(level_unit(bits))));
 		_mm256_store_ps(&scales->min[e], _mm256_mul_ps(middle, scale));
 	}
 }
 
-VEC_INLINE void strip_decode(enum codec_dtype dtype, unsigned bits, enum grid grid,
-			     uint32_t scale_channels, const struct codec_layout *layout,
-			     const uint8_t *tile, const struct codec_target *dst, uint32_t first,
-			     uint32_t channel, const struct quant_scales *scales,
-			     struct history *history)
+/* The f16 ones. */
+VEC_INLINE void half_scales_load(unsigned bits, const struct codec_layout *layout,
+				 const uint8_t *tile, struct quant_scales *scales)
 {
-	const uint32_t left = layout->tokens - first;
-	const uint32_t end = first + (left < STRIP_TOKENS ? left : STRIP_TOKENS);
-	const uint8_t *log_scales = tile + layout->scales_offset +
-				    (scale_channels ? channel / scale_channels : 0);
-	__m256 scale = _mm256_load_ps(&scales->scale[channel]);
-	__m256 min = _mm256_load_ps(&scales->min[channel]);
-	struct history recent = *history;
-
-	for (uint32_t t = first; t < end; t++) {
-		if (grid != GRID_CHANNEL) {
-			const uint32_t number =
-				scale_channels ? log_scales[(size_t)t * layout->token_scales] : t;
-
-			scale = _mm256_set1_ps(scales->scale[number]);
-			min = _mm256_set1_ps(scales->min[number]);
-		}
-		vec_store(dtype, target_row(dst, t) + (size_t)channel * value_bytes(dtype),
-			  vector_decode(bits,
-					tile_row_const(layout, tile, t) + channel / 8 * bits,
-					scale, min, &recent));
-	}
-	*history = recent;
+	scales_load(layout, tile, scales);
+	for (uint32_t g = 0; bits == 8 && g < layout->groups; g += VEC_LANES)
+		_mm256_store_ps(&scales->scale[g],
+				_mm256_mul_ps(_mm256_load_ps(&scales->scale[g]),
+					      _mm256_set1_ps(level_unit(bits))));
 }
 
+/*
+ * The levels of one token, a byte each; of t8 without their lowest bits. A byte of @history has the
+ * steering bits of the tokens before: the last one's where codes_spread() has it, older ones above,
+ * and 0 below.
+ */
+VEC_INLINE __m256i levels_of(unsigned bits, __m256i codes, __m256i history)
+{
+	const __m256i before3 = _mm256_srli_epi16(history, 2);
+	/* Of the lower of two bits the history is 0, and before3 has that of two tokens before. */
+	const __m256i two = _mm256_set1_epi8(3 << spread_shift(bits) >> 1);
+	const __m256i low = _mm256_and_si256(_mm256_xor_si256(history, before3), two);
+
+	if (bits == 8)
+		return _mm256_xor_si256(codes, low);
+	return _mm256_xor_si256(
+		_mm256_and_si256(codes, _mm256_set1_epi8((char)((2u << bits) - 2))), low);
+}
+
+/* As level_unit() says, 32 channels in order. @history: as above, for the lowest bits of t8. */
+VEC_INLINE void levels_widen(unsigned bits, __m256i levels, __m256i history, __m256i ret[4])
+{
+	if (bits == 8) {
+		const __m256i lowest = _mm256_and_si256(_mm256_slli_epi16(history, 6),
+							_mm256_set1_epi8((char)0x80));
+		const __m256i first = _mm256_unpacklo_epi8(lowest, levels);
+		const __m256i second = _mm256_unpackhi_epi8(lowest, levels);
+
+		ret[0] = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(first));
+		ret[1] = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(second));
+		ret[2] = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(first, 1));
+		ret[3] = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(second, 1));
+		return;
+	}
+	const char no = -128;
+	const __m256i first = _mm256_setr_epi8(0, no, no, no, 1, no, no, no, 2, no, no, no, 3, no,
+					       no, no, 4, no, no, no, 5, no, no, no, 6, no, no, no,
+					       7, no, no, no);
+	const __m256i second = _mm256_add_epi8(first, _mm256_set1_epi8(8));
+	const __m256i low = _mm256_permute4x64_epi64(levels, 0x44);
+	const __m256i high = _mm256_permute4x64_epi64(levels, 0xee);
+
+	ret[0] = _mm256_shuffle_epi8(low, first);
+	ret[1] = _mm256_shuffle_epi8(low, second);
+	ret[2] = _mm256_shuffle_epi8(high, first);
+	ret[3] = _mm256_shuffle_epi8(high, second);
+}
+
+/* Scales and mins of a chunk's vectors; @log_scales of a token of V in these channels. */
+VEC_INLINE void chunk_scales(enum grid grid, uint32_t scale_channels,
+			     const struct quant_scales *scales, const uint8_t *log_scales,
+			     uint32_t token, uint32_t channel, uint32_t count, unsigned j,
+			     __m256 *ret_scale, __m256 *ret_min)
+{
+	if (grid == GRID_CHANNEL) {
+		*ret_scale = _mm256_load_ps(&scales->scale[channel + VEC_LANES * j]);
+		*ret_min = _mm256_load_ps(&scales->min[channel + VEC_LANES * j]);
+		return;
+	}
+	const bool exists = VEC_LANES * j < count;
+	const uint32_t number =
+		grid == GRID_TOKEN ? token
+				   : log_scales[exists ? VEC_LANES * j / scale_channels : 0];
+
+	*ret_scale = _mm256_set1_ps(scales->scale[number]);
+	*ret_min = _mm256_set1_ps(scales->min[number]);
+}
+
+/* Decodes @count channels of one token, and moves their history on. */
+VEC_INLINE void chunk_decode(enum codec_dtype dtype, unsigned bits, enum grid grid,
+			     uint32_t scale_channels, const uint8_t *packed, uint32_t count,
+			     const struct spread *spread, const struct quant_scales *scales,
+			     const uint8_t *log_scales, uint32_t token, uint32_t channel,
+			     __m256i *history, uint8_t *values)
+{
+	const __m256i steering = _mm256_set1_epi8((char)(1 << spread_shift(bits)));
+	const __m256i before = *history;
+	const __m256i codes = codes_spread(bits, packed, spread);
+	__m256i levels[4];
+	__m256 vectors[4];
+
+	*history = _mm256_or_si256(_mm256_and_si256(codes, steering),
+				   _mm256_add_epi8(before, before));
+	levels_widen(bits, levels_of(bits, codes, before), before, levels);
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < 4; j++) {
+		__m256 scale, min;
+
+		chunk_scales(grid, scale_channels, scales, log_scales, token, channel, count, j,
+			     &scale, &min);
+		vectors[j] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(levels[j]), scale, min);
+	}
+	if (count == VEC_CHUNK)
+		chunk_store(dtype, values, vectors);
+	else
+		for (uint32_t c = 0; c < count; c += VEC_LANES)
+			vec_store(dtype, values + (size_t)c * value_bytes(dtype),
+				  vectors[c / VEC_LANES]);
+}
+
+/* Rows are written end to end; of tokens in order, as their history asks. */
 VEC_INLINE void decode_to(enum codec_dtype dtype, unsigned bits, enum grid grid,
 			  uint32_t scale_channels, const struct codec_layout *layout,
 			  const uint8_t *tile, const struct codec_target *dst)
 {
-	struct history histories[CODEC_HEAD_DIM_MAX / VEC_LANES];
+	const uint32_t head_dim = layout->head_dim;
+	const struct spread spread = spread_of(bits);
+	__m256i histories[CHUNKS_MAX];
 	struct quant_scales scales;
 
 	memset(histories, 0, sizeof histories);
 	if (grid == GRID_GROUP)
 		log_scales_load(bits, &scales);
 	else
-		scales_load(layout, tile, &scales);
-	for (uint32_t t = 0; t < layout->tokens; t += STRIP_TOKENS)
-		for (uint32_t c = 0; c < layout->head_dim; c += VEC_LANES)
-			strip_decode(dtype, bits, grid, scale_channels, layout, tile, dst, t, c,
-				     &scales, &histories[c / VEC_LANES]);
+		half_scales_load(bits, layout, tile, &scales);
+	for (uint32_t t = 0; t < layout->tokens; t++) {
+		const uint8_t *row = tile_row_const(layout, tile, t);
+		const uint8_t *log_scales =
+			tile + layout->scales_offset + (size_t)t * layout->token_scales;
+		uint8_t *values = target_row(dst, t);
+		uint32_t c = 0;
+
+#define CHUNK_DECODE(packed, count)                                                                \
+	chunk_decode(dtype, bits, grid, scale_channels, packed, count, &spread, &scales,           \
+		     log_scales + (scale_channels ? c / scale_channels : 0), t, c,                 \
+		     &histories[c / VEC_CHUNK], values + (size_t)c * value_bytes(dtype))
+		for (; c + VEC_CHUNK <= head_dim; c += VEC_CHUNK) {
+			bytes_prefetch(row + c / 8 * bits, VEC_CHUNK / 8 * bits);
+			CHUNK_DECODE(row + c / 8 * bits, VEC_CHUNK);
+		}
+		if (c < head_dim) {
+			uint8_t last[VEC_CHUNK] = { 0 };
+
+			memcpy(last, row + c / 8 * bits, (head_dim - c) / 8 * bits);
+			CHUNK_DECODE(last, head_dim - c);
+		}
+#undef CHUNK_DECODE
+	}
 }
 
 VEC_INLINE void decode_k(unsigned bits, uint32_t scale_channels, const struct codec_layout *layout,
