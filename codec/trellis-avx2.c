@@ -112,10 +112,26 @@ VEC_INLINE __m256 position_of(enum grid grid, unsigned bits, uint32_t scale_chan
 		_mm256_set1_ps(0.5f * (trellis_levels(bits) - 1)));
 }
 
+/*
+ * The smaller of numbers of which none is NaN and at most one below 0, by their bits: the units
+ * that compare floats have the sums to do.
+ */
+VEC_INLINE __m256 smaller(__m256 a, __m256 b)
+{
+	return _mm256_castsi256_ps(
+		_mm256_min_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+
+VEC_INLINE __m256 larger(__m256 a, __m256 b)
+{
+	return _mm256_castsi256_ps(
+		_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+
 VEC_INLINE __m256 position_bounded(unsigned bits, __m256 position)
 {
-	return _mm256_min_ps(_mm256_max_ps(position, _mm256_set1_ps(trellis_position_min())),
-			     _mm256_set1_ps(trellis_position_max(bits)));
+	return smaller(larger(position, _mm256_set1_ps(trellis_position_min())),
+		       _mm256_set1_ps(trellis_position_max(bits)));
 }
 
 /*
@@ -160,7 +176,7 @@ VEC_INLINE void states_step(const __m256 set_costs[4], __m256 costs[TRELLIS_STAT
 		const uint8_t less =
 			(uint8_t)_mm256_movemask_ps(_mm256_cmp_ps(high, low, _CMP_LT_OQ));
 
-		next[s] = _mm256_min_ps(high, low);
+		next[s] = smaller(high, low);
 		trellis_word_put(&upper[s], offset, &less, sizeof less);
 	}
 #pragma GCC unroll 8

@@ -112,10 +112,26 @@ VEC_INLINE __m512 position_of(enum grid grid, unsigned bits, __m512 value, unsig
 			     _mm512_set1_ps(0.5f * (trellis_levels(bits) - 1)));
 }
 
+/*
+ * The smaller of numbers of which none is NaN and at most one below 0, by their bits: the units
+ * that compare floats have the sums to do.
+ */
+VEC_INLINE __m512 smaller(__m512 a, __m512 b)
+{
+	return _mm512_castsi512_ps(
+		_mm512_min_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+
+VEC_INLINE __m512 larger(__m512 a, __m512 b)
+{
+	return _mm512_castsi512_ps(
+		_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+
 VEC_INLINE __m512 position_bounded(unsigned bits, __m512 position)
 {
-	return _mm512_min_ps(_mm512_max_ps(position, _mm512_set1_ps(trellis_position_min())),
-			     _mm512_set1_ps(trellis_position_max(bits)));
+	return smaller(larger(position, _mm512_set1_ps(trellis_position_min())),
+		       _mm512_set1_ps(trellis_position_max(bits)));
 }
 
 /*
@@ -159,7 +175,7 @@ VEC_INLINE void states_step(const __m512 set_costs[4], __m512 costs[TRELLIS_STAT
 			costs[from + 4], set_costs[trellis_set((from + 4) << 1 | (s & 1))]);
 		const __mmask16 less = _mm512_cmp_ps_mask(high, low, _CMP_LT_OQ);
 
-		next[s] = _mm512_min_ps(high, low);
+		next[s] = smaller(high, low);
 		trellis_word_put(&upper[s], offset, &less, sizeof less);
 	}
 #pragma GCC unroll 8
