@@ -201,6 +201,25 @@ VEC_INLINE void last_state(const __m512 costs[TRELLIS_STATES], uint64_t last[3],
 		trellis_word_put(&last[b], offset, &state[b], sizeof state[b]);
 }
 
+/*
+ * What is read after a chunk, in rows of the source's stride: the search asks for it, a line a step,
+ * for memory has little else to do meanwhile. That is the next chunk, unless the scales of tokens
+ * have all been read before; and where rows have no gap, the tile that may follow.
+ */
+VEC_INLINE const uint8_t *source_after(enum codec_dtype dtype, enum grid grid,
+				       const struct codec_layout *layout,
+				       const struct codec_source *src, uint32_t channel)
+{
+	const uint32_t next = channel + VEC_CHUNK;
+
+	if (grid != GRID_TOKEN && next < layout->head_dim)
+		return src->base + (size_t)next * value_bytes(dtype);
+	if (src->stride_bytes != (ptrdiff_t)layout->head_dim * value_bytes(dtype))
+		return NULL;
+	return source_row(src, layout->tokens) +
+	       (grid == GRID_TOKEN ? (size_t)channel * value_bytes(dtype) : 0);
+}
+
 /* Searches vector @j of the chunk at @channel. */
 VEC_INLINE void vector_search(enum codec_dtype dtype, unsigned bits, enum grid grid, unsigned row,
 			      const struct codec_layout *layout, const struct codec_source *src,
@@ -211,6 +230,7 @@ VEC_INLINE void vector_search(enum codec_dtype dtype, unsigned bits, enum grid g
 	const __m512 min = _mm512_load_ps(&grids->steps.min[c]);
 	const __m512 inverse = _mm512_load_ps(&grids->steps.inverse[c]);
 	const size_t offset = sizeof(__mmask16) * j;
+	const uint8_t *after = source_after(dtype, grid, layout, src, channel);
 	__m512 costs[TRELLIS_STATES];
 
 #pragma GCC unroll 8
@@ -222,6 +242,10 @@ VEC_INLINE void vector_search(enum codec_dtype dtype, unsigned bits, enum grid g
 						    row, t, min, inverse, grids);
 		__m512 set_costs[4];
 
+		if (after && PREFETCH_LINE * j < VEC_CHUNK * value_bytes(dtype))
+			__builtin_prefetch(after + PREFETCH_LINE * j +
+						   (ptrdiff_t)t * src->stride_bytes,
+					   0, 2);
 		set_costs_of(grid, bits, position, _mm512_set1_ps(grids->weight[row][t]),
 			     set_costs);
 		states_step(set_costs, costs, path->upper[t], offset);
