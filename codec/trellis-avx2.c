@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * t8, t6, t5, t4 with AVX2. Encoding takes chunks of up to 64 channels in four steps: scales; the search forward, eight channels over all tokens; the walk back, the whole
- * chunk at once; and codes, a row after the other. Everything is inlined, so that bits and grids
- * are constants, and when decoding the type; encoding has so much to do for a value that its type
- * does not matter.
+ * t8, t6, t5, t4 with AVX2. Encoding takes chunks of up to 64 channels in four steps: scales;
+ * the search forward, eight channels over all tokens; the walk back, the whole chunk at once;
+ * and codes, a row after the other. Everything is inlined, so that bits and grids are constants,
+ * and when decoding the type; encoding has so much to do for a value that its type does not
+ * matter.
  */
 #include "codec/trellis.h"
 

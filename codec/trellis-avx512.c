@@ -387,8 +387,6 @@ VEC_INLINE bool encode_v(unsigned bits, uint32_t scale_channels, const struct co
 
 /* --- Decoding -------------------------------------------------------------------------------- */
 
-#define CHUNKS_MAX (CODEC_HEAD_DIM_MAX / VEC_CHUNK)
-
 /*
  * One or two chunks are decoded over so many tokens before the next, with the scales and mins of K,
  * or of these tokens, in registers. There is room for all constants beside them, too: what a loop
@@ -451,9 +449,9 @@ VEC_INLINE float level_unit(unsigned bits, enum grid grid)
 	return bits == 8 ? 0x1p-7f : 1.0f;
 }
 
-VEC_INLINE __m512 scale_of_levels(unsigned bits, enum grid grid, __m512 scale)
+VEC_INLINE __m512 scale_of_levels(unsigned bits, enum grid grid, const float *scales)
 {
-	return _mm512_mul_ps(scale, _mm512_set1_ps(level_unit(bits, grid)));
+	return _mm512_mul_ps(_mm512_load_ps(scales), _mm512_set1_ps(level_unit(bits, grid)));
 }
 
 /* All log scales. */
@@ -488,8 +486,7 @@ VEC_INLINE void strip_scales(unsigned bits, enum grid grid, const struct quant_s
 			     uint32_t first, uint32_t channel, unsigned chunks, struct strip *strip)
 {
 	if (grid == GRID_TOKEN) {
-		strip->scales =
-			scale_of_levels(bits, grid, _mm512_load_ps(&scales->scale[first]));
+		strip->scales = scale_of_levels(bits, grid, &scales->scale[first]);
 		strip->mins = _mm512_load_ps(&scales->min[first]);
 		strip->token = _mm512_setzero_si512();
 	}
@@ -500,8 +497,7 @@ VEC_INLINE void strip_scales(unsigned bits, enum grid grid, const struct quant_s
 		struct chunk_scales *chunk = &strip->chunk[j / CHUNK_VECTORS];
 		const uint32_t c = channel + VEC_LANES * j;
 
-		chunk->scale[j % CHUNK_VECTORS] =
-			scale_of_levels(bits, grid, _mm512_load_ps(&scales->scale[c]));
+		chunk->scale[j % CHUNK_VECTORS] = scale_of_levels(bits, grid, &scales->scale[c]);
 		chunk->min[j % CHUNK_VECTORS] = _mm512_load_ps(&scales->min[c]);
 	}
 }
@@ -592,9 +588,8 @@ VEC_INLINE void chunk_decode(enum codec_dtype dtype, unsigned bits, enum grid gr
 	if (grid == GRID_GROUP)
 		lowest = _mm512_or_si512(lowest, _mm512_set1_epi8(0x40)); /* the half */
 
-	/* (codes & steering) | (2 * history & ~steering) */
-	*history = _mm512_ternarylogic_epi32(steering, codes,
-					     _mm512_add_epi8(*history, *history), 0xca);
+	/* Of each bit, steering chooses codes or what follows. */
+	*history = _mm512_ternarylogic_epi32(steering, codes, _mm512_add_epi8(*history, *history), 0xca);
 #pragma GCC unroll 4
 	for (unsigned j = 0; j < CHUNK_VECTORS; j++)
 		vectors[j] = _mm512_fmadd_ps(levels_f32(bits, grid, levels, lowest, j),
@@ -658,7 +653,7 @@ VEC_INLINE void decode_to(enum codec_dtype dtype, unsigned bits, enum grid grid,
 			  const uint8_t *tile, const struct codec_target *dst)
 {
 	const uint32_t head_dim = layout->head_dim;
-	__m512i histories[CHUNKS_MAX];
+	__m512i histories[CODEC_HEAD_DIM_MAX / VEC_CHUNK];
 	struct quant_scales scales;
 
 	memset(histories, 0, sizeof histories);
