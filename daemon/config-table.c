@@ -5,8 +5,10 @@
  */
 #include "daemon/config-table.h"
 
+#include "base/spin.h"
 #include "base/units.h"
 #include "daemon/host/log.h"
+#include "proto/control.h"
 #include "proto/layout.h"
 #include "proto/limits.h"
 
@@ -68,7 +70,7 @@ const struct setting settings[CONFIG_SETTINGS] = {
 	  .help = "staging memory of one user's sessions" },
 	{ NAMED("limits", "pinned_bytes_per_uid"), SETTING_BYTES, FIELD(pinned_bytes_per_uid),
 	  0, KVP_ARENA_BYTES_MAX, .initial = "0",
-	  .help = "arena memory that one user's leases may hold; 0: half of the arena" },
+	  .help = "arena memory that one user's leases and pins may hold; 0: half of the arena" },
 	{ NAMED("limits", "reply_queue_bytes"), SETTING_BYTES, FIELD(reply_queue_bytes),
 	  KVP_FRAME_BYTES_MAX, GIB, .initial = "1MiB",
 	  .help = "unread replies from which on a session's requests wait; at four times "
@@ -85,6 +87,16 @@ const struct setting settings[CONFIG_SETTINGS] = {
 	{ NAMED("lease", "ttl_ms_max"), SETTING_MS, FIELD(lease_ttl_ms_max),
 	  1, UINT32_MAX, .initial = "10min",
 	  .help = "longest time of a lease" },
+	{ NAMED("reader", "pins_max"), SETTING_COUNT, FIELD(pins_max),
+	  KVP_HAZARDS, KVP_HAZARDS * KVP_RECORDS_MAX, .initial = "65536",
+	  .help = "blocks that one session may pin without asking" },
+	{ NAMED("reader", "pins_per_uid"), SETTING_COUNT, FIELD(pins_per_uid),
+	  KVP_HAZARDS, UINT32_MAX, .initial = "262144",
+	  .help = "pins of one user's sessions: what scanning for them may cost" },
+	{ NAMED("reader", "pin_grace_ms"), SETTING_MS, FIELD(pin_grace_ms),
+	  1, UINT32_MAX, .initial = "10s",
+	  .help = "a session that pins memory which is wanted, and shows no sign of life for so "
+	          "long, ends" },
 	{ NAMED("block", "partial_ttl_ms"), SETTING_MS, FIELD(partial_ttl_ms),
 	  1, UINT32_MAX, .initial = "60s",
 	  .help = "after which a block whose pages do not all come is dropped" },
@@ -94,6 +106,10 @@ const struct setting settings[CONFIG_SETTINGS] = {
 	{ NAMED("session", "hello_ttl_ms"), SETTING_MS, FIELD(hello_ttl_ms),
 	  1, UINT32_MAX, .initial = "1s",
 	  .help = "within which a new session must say hello" },
+	{ NAMED("loop", "spin_us"), SETTING_COUNT, FIELD(spin_us),
+	  0, SPIN_US_MAX, .initial = "50",
+	  .help = "stay awake for so long after a request, while the next one usually comes "
+	          "within it; 0: sleep at once" },
 	{ NAMED("stop", "drain_ms"), SETTING_MS, FIELD(drain_ms),
 	  0, 3600 * 1000, .initial = "5s",
 	  .help = "for requests and replies on their way when the daemon stops" },

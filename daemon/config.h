@@ -22,7 +22,7 @@
 
 #define CONFIG_PATH_DEFAULT "/etc/kvpaged/kvpaged.conf"
 
-#define CONFIG_SETTINGS 26
+#define CONFIG_SETTINGS 30
 #define CONFIG_NAME_BYTES_MAX 64 /* of a setting, however it is spelled, with its end */
 #define CONFIG_UIDS_MAX 64
 
@@ -56,7 +56,11 @@ struct config_fields {
 	uint64_t lease_ttl_ms_max;
 	uint64_t partial_ttl_ms;
 	uint64_t keep_ttl_ms_max;
+	uint64_t pins_max;
+	uint64_t pins_per_uid;
+	uint64_t pin_grace_ms;
 	uint64_t hello_ttl_ms;
+	uint64_t spin_us;
 	uint64_t drain_ms;
 	uint64_t log_level; /* enum log_level */
 	uid_t allow_uids[CONFIG_UIDS_MAX];

@@ -17,7 +17,7 @@
 #include "proto/limits.h"
 
 #define KVP_ARENA_MAGIC UINT64_C(0x414e4552414b564b) /* "KVKARENA" */
-#define KVP_LAYOUT_VERSION 1
+#define KVP_LAYOUT_VERSION 2
 
 #define KVP_HEADER_BYTES 4096
 #define KVP_EXTENT_BYTES (UINT64_C(2) << 20)
@@ -109,28 +109,6 @@ struct kvp_bucket {
 };
 _Static_assert(sizeof(struct kvp_bucket) == 64, "shared layout");
 
-/*
- * One block. generation is even while the block can be found and read; a reader compares it before and after.
- * All other fields are constant while it is even, but pages_ready. Block numbers start at 1: number n is entry
- * n - 1 of the table.
- */
-struct kvp_block {
-	_Atomic uint64_t generation;
-	uint64_t key_hash;
-	uint64_t parent_hash; /* 0: a root */
-	uint64_t map_offset;  /* of the page map, from the arena's start */
-	uint32_t space_id;    /* entry space_id - 1 of the space table */
-	uint32_t page_count;
-	_Atomic uint32_t pages_ready;
-	uint16_t tokens;
-	uint8_t key_bytes;
-	uint8_t reserved0;
-	uint8_t key[KVP_KEY_BYTES_MAX];
-	uint64_t reserved1[2];
-};
-_Static_assert(sizeof(struct kvp_block) == 128, "shared layout");
-_Static_assert(offsetof(struct kvp_block, key) == 48, "shared layout");
-
 #define KVP_PAGE_READY 1u
 
 /* A page's place. slot and checksum are written before READY is set (release) and constant until the block
@@ -141,6 +119,29 @@ struct kvp_page {
 	uint64_t checksum; /* XXH3-64 of the encoded bytes */
 };
 _Static_assert(sizeof(struct kvp_page) == 16, "shared layout");
+
+/*
+ * One block. generation is even while the block can be found and read; a reader compares it before and after.
+ * All other fields are constant while it is even, but pages_ready and the page map. Block numbers start at 1: number n
+ * is entry n - 1 of the table.
+ */
+struct kvp_block {
+	_Atomic uint64_t generation;
+	uint64_t key_hash;
+	uint64_t parent_hash; /* 0: a root */
+	uint64_t map_offset;  /* of the page map, from the arena's start; of page below, if that is the map */
+	uint32_t space_id;    /* entry space_id - 1 of the space table */
+	uint32_t page_count;
+	_Atomic uint32_t pages_ready;
+	uint16_t tokens;
+	uint8_t key_bytes;
+	uint8_t reserved0;
+	uint8_t key[KVP_KEY_BYTES_MAX];
+	struct kvp_page page; /* the map of a block of one page: a cache line less to read */
+};
+_Static_assert(sizeof(struct kvp_block) == 128, "shared layout");
+_Static_assert(offsetof(struct kvp_block, page) == 112, "shared layout");
+_Static_assert(offsetof(struct kvp_block, key) == 48, "shared layout");
 
 /* The hash of a key within a space: XXH3-64 with a seed made of the arena's seed and the space. Never 0. */
 uint64_t kvp_key_hash(uint64_t hash_seed, uint32_t space_id, const void *key, size_t key_bytes);

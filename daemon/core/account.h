@@ -15,7 +15,9 @@ struct user {
 	uint32_t uid;
 	uint32_t sessions;
 	uint64_t staging_bytes;
-	uint64_t pinned_bytes;
+	uint64_t pinned_bytes; /* under leases */
+	uint64_t hazard_bytes; /* named by hazards, as the last scan saw them */
+	uint32_t records;      /* of control memory, of all sessions */
 };
 
 /* The user of this uid with one session more, or NULL (out of memory). */

@@ -37,7 +37,7 @@ static const char *block_audit_pages(struct audit *audit, uint32_t block)
 	if (ready != shared->pages_ready)
 		return "pages_ready is not the number of ready pages";
 	if (core->blocks[block].slot_bytes !=
-	    space->map_class->slot_bytes + (uint64_t)ready * space->page_class->slot_bytes)
+	    map_slot_bytes(space) + (uint64_t)ready * space->page_class->slot_bytes)
 		return "a block's slot bytes are wrong";
 	totals->pages += ready;
 	totals->stored_bytes += ready * stored;
@@ -95,6 +95,22 @@ static const char *live_audit(struct audit *audit, uint32_t block)
 	return block_audit_family(core, block);
 }
 
+/* What no lease holds is in the list that scans look through. */
+static const char *limbo_audit(struct audit *audit, uint32_t block)
+{
+	const struct core *core = audit->core;
+	const struct block *b = &core->blocks[block];
+
+	if (b->children != 0)
+		return "a block rests in limbo with children";
+	if (b->leases > 0)
+		return NULL;
+	for (uint32_t at = core->limbo_first; at; at = core->blocks[at].free_next)
+		if (at == block)
+			return NULL;
+	return "a block rests in limbo for nobody";
+}
+
 static const char *block_audit(struct audit *audit, uint32_t block)
 {
 	struct core *core = audit->core;
@@ -111,9 +127,7 @@ static const char *block_audit(struct audit *audit, uint32_t block)
 		audit->limbo_bytes += b->slot_bytes;
 		audit->taken_bytes += b->slot_bytes;
 		audit->leases += b->leases;
-		return b->leases > 0 && b->children == 0
-			       ? NULL
-			       : "a block rests in limbo without a lease, or with children";
+		return limbo_audit(audit, block);
 	case BLOCK_LIVE:
 		wrong = live_audit(audit, block);
 		return wrong ? wrong : block_audit_pages(audit, block);
@@ -145,7 +159,7 @@ static const char *users_audit(struct core *core)
 	list_for_each(user_node, &core->users) {
 		const struct user *user = list_entry(user_node, struct user, link);
 		uint64_t staging = 0, pinned = 0;
-		uint32_t sessions = 0;
+		uint32_t sessions = 0, records = 0;
 
 		list_for_each(node, &core->sessions) {
 			struct core_session *session = list_entry(node, struct core_session, link);
@@ -153,12 +167,13 @@ static const char *users_audit(struct core *core)
 			if (session->user != user)
 				continue;
 			sessions++;
-			staging += session->staging_bytes;
+			staging += session->staging_bytes + session->control.bytes;
+			records += session->control.records;
 			list_for_each(lease, &session->leases)
 				pinned += list_entry(lease, struct lease, by_session)->charged_bytes;
 		}
 		if (sessions != user->sessions || staging != user->staging_bytes ||
-		    pinned != user->pinned_bytes)
+		    pinned != user->pinned_bytes || records != user->records)
 			return "a user's account is wrong";
 	}
 	return NULL;

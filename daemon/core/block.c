@@ -8,6 +8,7 @@
 
 #include "base/contract.h"
 #include "daemon/core/evict.h"
+#include "daemon/core/hazard.h"
 #include "daemon/core/index.h"
 
 #include <errno.h>
@@ -58,11 +59,16 @@ static void policy_update(struct core *core, uint32_t block)
 		policy->ops->update(policy, block);
 }
 
-void block_touch(struct core *core, uint32_t block)
+void block_use(struct core *core, uint32_t block)
 {
 	core->entries[block].used = ++core->tick;
-	core->blocks[block].used_ns = core->now_ns;
 	policy_update(core, block);
+}
+
+void block_touch(struct core *core, uint32_t block)
+{
+	core->blocks[block].used_ns = core->now_ns;
+	block_use(core, block);
 }
 
 void block_set_priority(struct core *core, uint32_t block, uint32_t priority)
@@ -142,14 +148,11 @@ static void keep_expire(struct core *core, struct deadline *deadline)
 /* A free block number, evicting for it. Results as evict_for_slot(). */
 static int number_take(struct core *core, uint32_t *ret_block)
 {
-	for (unsigned evicted = 0; !core->free_block; evicted++) {
-		uint64_t bytes;
-
-		if (evicted == EVICT_BATCH)
+	for (unsigned evicted = 0; !core->free_block;) {
+		if (evicted >= EVICT_BATCH)
 			return -EAGAIN;
-		if (!evict_one(core, 0, &bytes))
+		if (!evict_for_room(core, &evicted))
 			return KVP_NO_SPACE;
-		counter_add(core, evictions_capacity_total, 1);
 	}
 	*ret_block = core->free_block;
 	core->free_block = core->blocks[*ret_block].free_next;
@@ -179,7 +182,7 @@ static void shared_fill(struct core *core, uint32_t block, uint32_t space_id, st
 	shared->tokens = (uint16_t)tokens;
 	shared->key_bytes = (uint8_t)key.n;
 	memcpy(shared->key, key.bytes, key.n);
-	memset(arena_at(&core->arena, map_offset), 0, core->spaces[space_id].map_class->slot_bytes);
+	memset(arena_at(&core->arena, map_offset), 0, shared->page_count * sizeof(struct kvp_page));
 	/* 0 is the generation of an entry never used: the first life is 2. */
 	atomic_store_explicit(&shared->generation, generation == 0 ? 2 : generation + 1, memory_order_release);
 }
@@ -190,12 +193,21 @@ static void private_fill(struct core *core, uint32_t block, struct space *space)
 
 	*b = (struct block){
 		.state = BLOCK_LIVE,
-		.slot_bytes = space->map_class->slot_bytes,
+		.slot_bytes = map_slot_bytes(space),
 		.partial = { .expire = partial_expire },
 		.keep = { .expire = keep_expire },
 	};
 	list_init(&b->writers);
 	core->entries[block] = (struct policy_entry){ .place = POLICY_ABSENT };
+}
+
+/* A place for the block's page map. Results as evict_for_slot(). */
+static int map_take(struct core *core, const struct space *space, uint32_t block, uint64_t *ret_offset)
+{
+	if (space->page_count > 1)
+		return evict_for_slot(core, space->map_class, ret_offset);
+	*ret_offset = (uint64_t)((uint8_t *)&shared_block(core, block)->page - core->arena.base);
+	return KVP_OK;
 }
 
 int block_create(struct core *core, uint32_t space_id, struct block_key key, uint32_t parent, uint32_t tokens,
@@ -213,7 +225,7 @@ int block_create(struct core *core, uint32_t space_id, struct block_key key, uin
 		block_hold(core, parent);
 	r = number_take(core, &block);
 	if (r == KVP_OK) {
-		r = evict_for_slot(core, space->map_class, &map_offset);
+		r = map_take(core, space, block, &map_offset);
 		if (r != KVP_OK)
 			number_return(core, block);
 	}
@@ -225,7 +237,7 @@ int block_create(struct core *core, uint32_t space_id, struct block_key key, uin
 			child_link(core, parent, block);
 		space->totals.blocks++;
 		space->totals.blocks_partial++;
-		space->totals.overhead_bytes += space->map_class->slot_bytes;
+		space->totals.overhead_bytes += map_slot_bytes(space);
 		block_touch(core, block);
 		*ret_block = block;
 	}
@@ -394,7 +406,8 @@ static void block_bury(struct core *core, uint32_t block)
 	for (uint32_t page = 0; page < shared->page_count; page++)
 		if (atomic_load_explicit(&map[page].flags, memory_order_relaxed) & KVP_PAGE_READY)
 			(void)arena_slot_return(&core->arena, (uint64_t)map[page].slot * KVP_SLOT_ALIGN);
-	(void)arena_slot_return(&core->arena, shared->map_offset);
+	if (shared->page_count > 1)
+		(void)arena_slot_return(&core->arena, shared->map_offset);
 	number_return(core, block);
 }
 
@@ -410,7 +423,24 @@ void block_unlease(struct core *core, uint32_t block)
 	}
 	if (b->leases > 0)
 		return;
-	core->limbo_bytes -= b->slot_bytes;
+	if (hazard_possible(core))
+		limbo_add(core, block);
+	else
+		block_leave_limbo(core, block);
+}
+
+uint64_t block_pin_cost(const struct core *core, uint32_t block)
+{
+	uint64_t share = core->arena.bytes / core->arena.blocks_count;
+	uint64_t bytes = core->blocks[block].slot_bytes;
+
+	return bytes > share ? bytes : share;
+}
+
+void block_leave_limbo(struct core *core, uint32_t block)
+{
+	kvp_assert(core->blocks[block].state == BLOCK_LIMBO && core->blocks[block].leases == 0);
+	core->limbo_bytes -= core->blocks[block].slot_bytes;
 	counter_sub(core, blocks_limbo, 1);
 	block_bury(core, block);
 }
@@ -453,12 +483,12 @@ uint64_t block_kill(struct core *core, uint32_t block)
 	atomic_thread_fence(memory_order_seq_cst);
 	b->state = BLOCK_LIMBO;
 	child_unlink(core, block);
-	if (b->leases > 0) {
-		core->limbo_bytes += b->slot_bytes;
-		counter_add(core, blocks_limbo, 1);
-	} else {
-		block_bury(core, block);
-	}
+	core->limbo_bytes += b->slot_bytes;
+	counter_add(core, blocks_limbo, 1);
+	if (b->leases == 0 && hazard_possible(core))
+		limbo_add(core, block);
+	else if (b->leases == 0)
+		block_leave_limbo(core, block);
 	return stored;
 }
 

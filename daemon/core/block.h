@@ -2,8 +2,8 @@
 /*
  * The life of a block.
  *
- *	FREE --block_create--> LIVE, partial --last page--> LIVE, complete --block_kill--> (LIMBO while leased)
- *--> FREE
+ *	FREE --block_create--> LIVE, partial --last page--> LIVE, complete --block_kill--> (LIMBO while leased or
+ *--> pinned) --> FREE
  *
  * A live block is in the index and its generation is even. It is partial until every page is there; meanwhile
  *the sessions that append to it are its writers, and it is dropped when the last of them leaves or no page came
@@ -40,8 +40,9 @@ int block_store_page(struct core *core, uint32_t block, uint32_t page, const voi
 bool block_page_ready(const struct core *core, uint32_t block, uint32_t page);
 bool block_complete(const struct core *core, uint32_t block);
 
-/* Marks as used now. */
+/* Marks as used now. block_use() tells only the policy: nobody asked for the block. */
 void block_touch(struct core *core, uint32_t block);
+void block_use(struct core *core, uint32_t block);
 
 /* Sets what eviction sees; 0 is normal. */
 void block_set_priority(struct core *core, uint32_t block, uint32_t priority);
@@ -60,6 +61,15 @@ void block_hold(struct core *core, uint32_t block);
 void block_unhold(struct core *core, uint32_t block);
 void block_lease(struct core *core, uint32_t block);
 void block_unlease(struct core *core, uint32_t block);
+
+/*
+ * What pinning or leasing the block counts on its user's quota of bytes: its memory, or its share of the arena when it
+ * has less, since block numbers can run out as well.
+ */
+uint64_t block_pin_cost(const struct core *core, uint32_t block);
+
+/* The last that kept a block in limbo has gone: its memory and its number are free. */
+void block_leave_limbo(struct core *core, uint32_t block);
 
 /* Removes a live block without children. Returns the stored bytes that went. */
 uint64_t block_kill(struct core *core, uint32_t block);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The core as a whole: birth, time, end. Requests are in session.c, one file a verb beside it. */
-#include "daemon/core/internal.h"
+#include "daemon/core/hazard.h"
 
 #include "base/contract.h"
 #include "base/units.h"
@@ -20,6 +20,9 @@ static void limits_default(struct core_limits *limits, uint64_t arena_bytes)
 	DEFAULT(staging_bytes_max, 64 * MIB);
 	DEFAULT(staging_bytes_per_uid_max, GIB);
 	DEFAULT(pinned_bytes_per_uid_max, arena_bytes / 2);
+	DEFAULT(pins_max, 65536);
+	DEFAULT(pins_per_uid_max, 262144);
+	DEFAULT(pin_grace_ms, 10000);
 	DEFAULT(lease_ttl_ms, 30000);
 	DEFAULT(lease_ttl_ms_max, 600000);
 	DEFAULT(partial_ttl_ms, 60000);
@@ -46,7 +49,8 @@ static int tables_init(struct core *core)
 	core->entries = calloc(count + 1, sizeof(*core->entries));
 	core->parse = malloc(PARSE_BYTES);
 	core->reply_buffer = malloc(KVP_FRAME_BYTES_MAX);
-	if (!core->blocks || !core->entries || !core->parse || !core->reply_buffer)
+	core->marks = calloc(count + 1, sizeof(*core->marks));
+	if (!core->blocks || !core->entries || !core->marks || !core->parse || !core->reply_buffer)
 		return -ENOMEM;
 	for (uint32_t block = count; block > 0; block--) {
 		core->blocks[block].free_next = core->free_block;
@@ -77,6 +81,7 @@ int core_new(const struct core_options *options, struct core **ret_core)
 	list_init(&core->sessions);
 	list_init(&core->users);
 	list_init(&core->run_queue);
+	hazard_init(core);
 	r = arena_init(&core->arena, options->arena, options->arena_bytes, blocks_for(options), options->incarnation,
 		       options->hash_seed);
 	if (r == 0)
@@ -101,12 +106,14 @@ struct core *core_free(struct core *core)
 	if (core->blocks)
 		for (uint32_t block = 1; block <= core->arena.blocks_count; block++)
 			deadline_disarm(&core->deadlines, &core->blocks[block].keep);
+	deadline_disarm(&core->deadlines, &core->scan_due);
 	deadline_heap_deinit(&core->deadlines);
 	arena_deinit(&core->arena);
 	free(core->leases);
 	free(core->free_leases);
 	free(core->blocks);
 	free(core->entries);
+	free(core->marks);
 	free(core->parse);
 	free(core->reply_buffer);
 	free(core);

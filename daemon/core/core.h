@@ -20,14 +20,16 @@
 struct core;
 struct core_session;
 
+enum core_memory { CORE_MEMORY_STAGING, CORE_MEMORY_CONTROL };
+
 /* What the core asks of the world. context is core_options.context, peer what core_session_open() was given. */
 struct core_host {
 	/*
-	 * Memory shared with this peer only, zeroed, exactly this size; the host keeps it until the session
-	 * closes. Results: 0 and the mapping, or negative errno (the Hello is then refused with QUOTA and the
-	 * session ends).
+	 * Memory shared with this peer only, zeroed, exactly this size, page-aligned; once of each kind; the host
+	 * keeps it until the session closes. Results: 0 and the mapping, or negative errno (without staging memory
+	 * the Hello is refused with QUOTA and the session ends; without control memory the session can only ask).
 	 */
-	int (*staging_create)(void *context, void *peer, uint64_t bytes, void **ret_memory);
+	int (*memory_create)(void *context, void *peer, enum core_memory kind, uint64_t bytes, void **ret_memory);
 
 	/* One message for the peer, without frame header; the bytes are the core's and valid during the call
 	 * only. */
@@ -37,11 +39,12 @@ struct core_host {
 	void (*hang_up)(void *context, void *peer, const char *reason);
 };
 
-/* The reply goes with the arena's descriptor, the staging's (if created), the event's (if wanted). */
+/* The reply goes with the arena's descriptor, and those that are flagged, in the order of their flags. */
 #define CORE_REPLY_FDS 1u
 #define CORE_REPLY_FD_STAGING 2u
 #define CORE_REPLY_FD_EVENT 4u
-#define CORE_REPLY_EVENT 8u /* signal the session's event after this reply */
+#define CORE_REPLY_FD_CONTROL 8u
+#define CORE_REPLY_EVENT 16u /* signal the session's event after this reply */
 
 struct core_config_item {
 	const char *key;
@@ -55,7 +58,10 @@ struct core_limits {
 	uint32_t sessions_per_uid_max;      /* 256 */
 	uint64_t staging_bytes_max;         /* of one session; 64 MiB */
 	uint64_t staging_bytes_per_uid_max; /* 1 GiB */
-	uint64_t pinned_bytes_per_uid_max;  /* under leases; half of the arena */
+	uint64_t pinned_bytes_per_uid_max;  /* under leases, and by pins; half of the arena */
+	uint32_t pins_max;                  /* of one session; 65,536 */
+	uint32_t pins_per_uid_max;          /* 262,144 */
+	uint32_t pin_grace_ms;              /* without a sign of life from who pins what is wanted; 10,000 */
 	uint32_t lease_ttl_ms;              /* when a client names none; 30,000 */
 	uint32_t lease_ttl_ms_max;          /* 600,000 */
 	uint32_t partial_ttl_ms;            /* for a block whose pages do not all come; 60,000 */

@@ -3,8 +3,12 @@
 #include "daemon/core/evict.h"
 
 #include "daemon/core/block.h"
+#include "daemon/core/hazard.h"
 
 #include <errno.h>
+
+/* What is looked at before eviction gives up: the rest is for the next request. */
+#define PINNED_VICTIMS_MAX 1024
 
 static uint32_t victim_of(struct core *core, uint32_t space_id)
 {
@@ -26,9 +30,24 @@ static uint32_t victim_any(struct core *core)
 	return best;
 }
 
+/* The best victim that nobody pins, or 0. Pinned ones are in use: they go to the end of their policy's order. */
+static uint32_t victim_unpinned(struct core *core, uint32_t space_id)
+{
+	hazard_look(core);
+	for (unsigned passed = 0; passed < PINNED_VICTIMS_MAX; passed++) {
+		uint32_t block = space_id ? victim_of(core, space_id) : victim_any(core);
+
+		if (!block || !hazard_shields(core, block))
+			return block;
+		block_use(core, block);
+		counter_add(core, evictions_pinned_total, 1);
+	}
+	return 0;
+}
+
 int evict_one(struct core *core, uint32_t space_id, uint64_t *ret_bytes)
 {
-	uint32_t block = space_id ? victim_of(core, space_id) : victim_any(core);
+	uint32_t block = victim_unpinned(core, space_id);
 
 	if (!block)
 		return 0;
@@ -39,19 +58,33 @@ int evict_one(struct core *core, uint32_t space_id, uint64_t *ret_bytes)
 	return 1;
 }
 
+bool evict_for_room(struct core *core, unsigned *evicted)
+{
+	unsigned batch = hazard_batch(core);
+	unsigned n = 0;
+	uint64_t bytes;
+
+	if (limbo_collect(core))
+		return true;
+	while (n < batch && evict_one(core, 0, &bytes))
+		n++;
+	counter_add(core, evictions_capacity_total, n);
+	*evicted += n;
+	(void)limbo_collect(core);
+	return n > 0;
+}
+
 int evict_for_slot(struct core *core, struct size_class *size_class, uint64_t *ret_offset)
 {
-	for (unsigned evicted = 0; evicted <= EVICT_BATCH; evicted++) {
+	for (unsigned evicted = 0; evicted <= EVICT_BATCH;) {
 		uint64_t offset = arena_slot_take(&core->arena, size_class);
-		uint64_t bytes;
 
 		if (offset) {
 			*ret_offset = offset;
 			return KVP_OK;
 		}
-		if (!evict_one(core, 0, &bytes))
+		if (!evict_for_room(core, &evicted))
 			return KVP_NO_SPACE;
-		counter_add(core, evictions_capacity_total, 1);
 	}
 	return -EAGAIN;
 }

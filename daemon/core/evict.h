@@ -12,6 +12,12 @@
 int evict_one(struct core *core, uint32_t space_id, uint64_t *ret_bytes);
 
 /*
+ * Makes room: frees what rests in limbo without need, or evicts some blocks, which *evicted counts. Returns whether
+ * anything became free or was removed.
+ */
+bool evict_for_room(struct core *core, unsigned *evicted);
+
+/*
  * A slot of the class, evicting what must go. Results: KVP_OK and its offset; KVP_NO_SPACE (nothing more can
  * go); -EAGAIN (EVICT_BATCH blocks went and it is not enough yet).
  */

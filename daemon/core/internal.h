@@ -16,6 +16,7 @@
 #include "daemon/core/deadline.h"
 #include "daemon/core/policy.h"
 #include "daemon/core/tier.h"
+#include "proto/control.h"
 #include "proto/kvpaged.pb-c.h"
 #include "proto/limits.h"
 #include "proto/status.h"
@@ -29,7 +30,7 @@
 enum block_state {
 	BLOCK_FREE,
 	BLOCK_LIVE,  /* can be found */
-	BLOCK_LIMBO, /* removed; a lease still reads its memory */
+	BLOCK_LIMBO, /* removed; somebody may still read its memory */
 };
 
 /* The private half of a block. used and priority are in core.entries. */
@@ -41,10 +42,11 @@ struct block {
 	uint32_t children;
 	uint32_t leases;
 	uint32_t holds;     /* by operations that need it to stay for the moment */
-	uint32_t free_next; /* in the list of free numbers */
+	uint32_t free_next; /* in the list of free numbers, or of those in limbo that no lease holds */
 	enum block_state state;
 	uint64_t slot_bytes; /* of its pages and its map */
 	uint64_t used_ns;
+	uint64_t wanted_ns; /* when it was last passed over as a victim because it was pinned; 0: never */
 	struct list writers;
 	struct deadline partial; /* armed while pages are missing */
 	struct deadline keep;    /* armed while it has a priority */
@@ -88,6 +90,22 @@ struct space {
 	struct space_totals totals;
 };
 
+/* A session's control memory and what is known of it; see hazard.h. */
+struct control {
+	struct list link;                  /* core.controls, until its hazards are void */
+	struct kvp_control_header *header; /* NULL: none. The client can write it */
+	uint32_t records;
+	uint64_t bytes;
+	uint32_t *touches_seen; /* [records] */
+	uint32_t life;          /* the sum of signs of life at the last scan */
+	bool asked;             /* a request came since */
+	uint64_t silent_since_ns;
+	/* Of the scan in progress: */
+	uint32_t life_now;
+	bool wanted; /* it pins what is wanted */
+	bool greedy; /* it pins more than its user may */
+};
+
 enum session_state { SESSION_NEW, SESSION_READY, SESSION_OVER };
 
 struct op;
@@ -102,6 +120,7 @@ struct core_session {
 	struct user *user;
 	const uint8_t *staging;
 	uint64_t staging_bytes;
+	struct control control;
 	bool want_event;
 	unsigned in_flight;
 	struct list ops;
@@ -174,6 +193,19 @@ struct core {
 	struct list run_queue;
 	struct deadline_heap deadlines;
 	uint64_t limbo_bytes;
+	uint32_t limbo_first; /* blocks in limbo that no lease holds, oldest first */
+	uint32_t limbo_last;
+
+	/* Scans of hazards; see hazard.h. */
+	struct list controls; /* of sessions whose hazards count */
+	struct deadline scan_due;
+	uint32_t *marks; /* [blocks_count + 1] */
+	uint32_t scan;
+	uint32_t records_used;
+	uint32_t blocks_named;
+	uint64_t scanned_ns;
+	uint64_t touches_fresh;
+	uint64_t drain_ms;
 
 	uint8_t *parse;
 	size_t parse_used;
@@ -195,6 +227,12 @@ struct core {
 static inline struct kvp_block *shared_block(const struct core *core, uint32_t block)
 {
 	return &core->arena.blocks[block - 1];
+}
+
+/* A block of one page has its map in its entry of the block table. */
+static inline uint32_t map_slot_bytes(const struct space *space)
+{
+	return space->page_count > 1 ? space->map_class->slot_bytes : 0;
 }
 
 static inline struct kvp_page *shared_pages(const struct core *core, uint32_t block)

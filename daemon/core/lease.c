@@ -42,7 +42,7 @@ static void lease_expire(struct core *core, struct deadline *deadline)
 int lease_take(struct core_session *session, uint32_t block, uint32_t ttl_ms, uint64_t *ret_id)
 {
 	struct core *core = session->core;
-	uint64_t bytes = core->blocks[block].slot_bytes;
+	uint64_t bytes = block_pin_cost(core, block);
 	struct lease *lease;
 	uint32_t place;
 

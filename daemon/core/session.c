@@ -7,6 +7,7 @@
  * A session that is OVER is deaf: what it sent is dropped, its queued operations are abandoned when it closes.
  *Queued operations are served round robin over sessions, one slice each, in order within a session.
  */
+#include "daemon/core/hazard.h"
 #include "daemon/core/lease.h"
 #include "daemon/core/parse.h"
 #include "daemon/core/space.h"
@@ -90,6 +91,7 @@ struct core_session *core_session_close(struct core_session *session)
 	core = session->core;
 	session->state = SESSION_OVER;
 	deadline_disarm(&core->deadlines, &session->hello);
+	hazard_void(session);
 	list_for_each_safe(node, after, &session->ops)
 		op_end(session, list_entry(node, struct op, link));
 	list_for_each_safe(node, after, &session->leases)
@@ -99,6 +101,7 @@ struct core_session *core_session_close(struct core_session *session)
 		block_remove_writer(core, list_entry(session->writers.next, struct writer, by_session));
 	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++)
 		session_close_space(session, id);
+	hazard_take_back(session);
 	if (session->staging) {
 		account_discharge(&session->user->staging_bytes, session->staging_bytes);
 		counter_sub(core, staging_bytes, session->staging_bytes);
@@ -120,6 +123,7 @@ void session_end(struct core_session *session, const char *reason)
 	session->state = SESSION_OVER;
 	list_unlink(&session->run);
 	deadline_disarm(&core->deadlines, &session->hello);
+	hazard_void(session);
 	core->host->hang_up(core->context, session->peer, reason);
 }
 
@@ -212,6 +216,7 @@ void core_request(struct core_session *session, const uint8_t *message, size_t n
 	if (session->state == SESSION_OVER)
 		return;
 	counter_add(core, requests_total, 1);
+	session->control.asked = true;
 	request = request_parse(core, message, n);
 	if (!request) {
 		protocol_error(session, 0, "a malformed message");

@@ -35,6 +35,7 @@ struct append {
 	uint8_t parent[KVP_KEY_BYTES_MAX];
 	uint8_t key_bytes;
 	uint8_t parent_bytes;
+	bool quiet;      /* the client waits on the socket */
 	uint8_t *status; /* [n] */
 	struct append_page pages[];
 };
@@ -47,6 +48,11 @@ static void append_destroy(struct core *core, struct op *op)
 	free(append);
 }
 
+static unsigned reply_flags(const struct core_session *session, const struct append *append)
+{
+	return session->want_event && !append->quiet ? CORE_REPLY_EVENT : 0;
+}
+
 static enum op_progress append_fail(struct core_session *session, const struct append *append,
 				    enum kvp_status status)
 {
@@ -54,7 +60,7 @@ static enum op_progress append_fail(struct core_session *session, const struct a
 
 	reply.id = append->op.id;
 	(void)reply_fail(&reply, status, status_text(status));
-	reply_send(session, &reply, session->want_event ? CORE_REPLY_EVENT : 0);
+	reply_send(session, &reply, reply_flags(session, append));
 	return OP_DONE;
 }
 
@@ -156,7 +162,7 @@ static enum op_progress append_end(struct core_session *session, struct append *
 	body.complete = complete;
 	reply.verb_case = KVPAGED__V1__REPLY__VERB_APPEND;
 	reply.append = &body;
-	reply_send(session, &reply, session->want_event ? CORE_REPLY_EVENT : 0);
+	reply_send(session, &reply, reply_flags(session, append));
 	return OP_DONE;
 }
 
@@ -225,6 +231,7 @@ static struct append *append_new(const Request *request)
 	append->space_id = body->space_id;
 	append->tokens = body->tokens;
 	append->n = (uint32_t)body->n_pages;
+	append->quiet = body->no_event;
 	append->key_bytes = (uint8_t)body->key.len;
 	append->parent_bytes = (uint8_t)body->parent.len;
 	memcpy(append->key, body->key.data, body->key.len);

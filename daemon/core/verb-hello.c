@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Hello: the first request of a session, and the only one that carries descriptors back. */
+#include "daemon/core/hazard.h"
 #include "daemon/core/verbs.h"
 
 #include "base/text.h"
@@ -24,7 +25,7 @@ static int staging_give(struct core_session *session, uint64_t wanted_bytes)
 	bytes = (bytes + STAGING_ALIGN - 1) / STAGING_ALIGN * STAGING_ALIGN;
 	if (!account_charge(&session->user->staging_bytes, bytes, core->limits.staging_bytes_per_uid_max))
 		return KVP_QUOTA;
-	if (core->host->staging_create(core->context, session->peer, bytes, &memory) < 0) {
+	if (core->host->memory_create(core->context, session->peer, CORE_MEMORY_STAGING, bytes, &memory) < 0) {
 		account_discharge(&session->user->staging_bytes, bytes);
 		return KVP_QUOTA;
 	}
@@ -47,6 +48,7 @@ static void reply_fill(struct core_session *session, Kvpaged__V1__HelloReply *he
 	hello->requests_in_flight_max = KVP_REQUESTS_IN_FLIGHT_MAX;
 	hello->lease_ttl_ms = core->limits.lease_ttl_ms;
 	hello->lease_ttl_ms_max = core->limits.lease_ttl_ms_max;
+	hello->records = session->control.records;
 	hello->server_version = text_data(core->version, strlen(core->version));
 	hello->fds = fds;
 	fds[hello->n_fds++] = KVPAGED__V1__FD_KIND__FD_ARENA;
@@ -54,6 +56,8 @@ static void reply_fill(struct core_session *session, Kvpaged__V1__HelloReply *he
 		fds[hello->n_fds++] = KVPAGED__V1__FD_KIND__FD_STAGING;
 	if (session->want_event)
 		fds[hello->n_fds++] = KVPAGED__V1__FD_KIND__FD_EVENT;
+	if (session->control.header)
+		fds[hello->n_fds++] = KVPAGED__V1__FD_KIND__FD_CONTROL;
 }
 
 /* A refused Hello ends the session, after its reply. */
@@ -87,6 +91,7 @@ enum verb_result verb_hello(struct core_session *session, const Request *request
 		counter_add(session->core, quota_refused_total, 1);
 		return refuse(session, reply, KVP_QUOTA, "no staging memory is left for this user");
 	}
+	hazard_give(session, hello->records);
 	session->want_event = hello->want_event;
 	session->state = SESSION_READY;
 	deadline_disarm(&session->core->deadlines, &session->hello);
@@ -95,6 +100,7 @@ enum verb_result verb_hello(struct core_session *session, const Request *request
 	reply->hello = &answer;
 	reply_send(session, reply,
 		   CORE_REPLY_FDS | (session->staging ? CORE_REPLY_FD_STAGING : 0) |
-			   (session->want_event ? CORE_REPLY_FD_EVENT : 0));
+			   (session->want_event ? CORE_REPLY_FD_EVENT : 0) |
+			   (session->control.header ? CORE_REPLY_FD_CONTROL : 0));
 	return VERB_QUEUED;
 }

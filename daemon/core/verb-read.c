@@ -39,6 +39,7 @@ static struct space *read_space(struct core_session *session, uint32_t space_id,
 	return space;
 }
 
+/* ttl_ms 0: without a lease. */
 static void fetch_one(struct core_session *session, uint32_t space_id, ProtobufCBinaryData key,
 		      const struct page_range *range, uint32_t ttl_ms, Kvpaged__V1__FetchItem *item)
 {
@@ -52,7 +53,8 @@ static void fetch_one(struct core_session *session, uint32_t space_id, ProtobufC
 		counter_add(core, fetch_partial_total, 1);
 	if (item->status != KVP_OK)
 		return;
-	item->status = (uint32_t)lease_take(session, block, ttl_ms, &item->lease_id);
+	if (ttl_ms > 0)
+		item->status = (uint32_t)lease_take(session, block, ttl_ms, &item->lease_id);
 	if (item->status != KVP_OK) {
 		counter_add(core, quota_refused_total, 1);
 		return;
@@ -76,6 +78,8 @@ enum verb_result verb_fetch(struct core_session *session, const Request *request
 		return VERB_REPLY;
 	if (ttl_ms > core->limits.lease_ttl_ms_max)
 		ttl_ms = core->limits.lease_ttl_ms_max;
+	if (fetch->no_lease)
+		ttl_ms = 0;
 	for (size_t i = 0; i < fetch->n_keys; i++) {
 		kvpaged__v1__fetch_item__init(&core->scratch.fetch_items[i]);
 		fetch_one(session, fetch->space_id, fetch->keys[i], &range, ttl_ms,

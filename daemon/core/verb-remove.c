@@ -4,6 +4,7 @@
  * REMOVE_BATCH blocks a slice; what they look for is looked up again in each slice.
  */
 #include "daemon/core/evict.h"
+#include "daemon/core/hazard.h"
 #include "daemon/core/space.h"
 #include "daemon/core/verbs.h"
 
@@ -59,6 +60,7 @@ static enum op_progress delete_step(struct core_session *session, struct op *op)
 	for (; removal->next < removal->n; removal->next++)
 		if (!delete_one(session->core, removal, &budget))
 			return OP_MORE;
+	(void)limbo_collect(session->core);
 	reply.id = op->id;
 	(void)reply_items(session, &reply, removal->status, removal->n);
 	return OP_DONE;
@@ -126,6 +128,7 @@ static enum op_progress evict_step(struct core_session *session, struct op *op)
 		eviction->blocks++;
 		eviction->bytes += bytes;
 	}
+	(void)limbo_collect(core);
 	reply.id = op->id;
 	answer.blocks = eviction->blocks;
 	answer.bytes = eviction->bytes;
@@ -213,6 +216,7 @@ static enum op_progress drop_step(struct core_session *session, struct op *op)
 			return OP_MORE;
 		session_close_space(session, id);
 		space_drop(core, id);
+		(void)limbo_collect(core);
 	}
 	reply.id = op->id;
 	reply_send(session, &reply, 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Gives shared memory back away from the loop: freeing a staging memory's pages takes the kernel over a
+ * Gives shared memory back away from the loop: freeing a session's memory takes the kernel over a
  * millisecond for a few MiB, and nobody waits for it. libuv's thread pool does it; the loop does not end before
  * it is done.
  */

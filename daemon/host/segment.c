@@ -193,11 +193,11 @@ int segment_create_arena(const struct segment_arena_options *options, struct log
 	return 0;
 }
 
-int segment_create_staging(uint64_t bytes, struct segment *ret_segment)
+int segment_create_shared(const char *name, uint64_t bytes, struct segment *ret_segment)
 {
 	const char *step;
 
-	return create("kvpaged-staging", bytes, 0, 0, ret_segment, &step);
+	return create(name, bytes, 0, 0, ret_segment, &step);
 }
 
 void segment_close_fds(struct segment *segment)

@@ -41,7 +41,7 @@ int segment_create_arena(const struct segment_arena_options *options, struct log
 			 struct segment *ret_segment, struct host_error *error);
 
 /* Memory shared with one client for writing. Results: 0, or negative errno. */
-int segment_create_staging(uint64_t bytes, struct segment *ret_segment);
+int segment_create_shared(const char *name, uint64_t bytes, struct segment *ret_segment);
 
 /* Unmaps and closes what there is. */
 void segment_close(struct segment *segment);

@@ -2,7 +2,7 @@
 /*
  * libuv's order in one turn is: timers, idle, prepare, poll (with the callbacks of I/O), check,
  * closing. The idle handle is active only while something can be done without waiting; that also
- * keeps the poll from waiting.
+ * keeps the poll from waiting, as does another one for a moment after requests (vigil.h).
  */
 #include "daemon/host/server.h"
 
@@ -17,6 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+/* Work goes on for so long before sockets are looked at; one slice may take longer. */
+#define WORK_NS_MAX (50 * NS_PER_US)
 
 #define SIGNALS (sizeof(((struct server *)NULL)->signals) / sizeof(uv_signal_t))
 
@@ -41,7 +44,7 @@ static uint64_t thread_cpu_ns(void)
 
 static void settle(struct server *server)
 {
-	uint64_t now_ns = uv_hrtime();
+	uint64_t now_ns = list_empty(&server->dirty) ? 0 : uv_hrtime();
 	struct list *node;
 
 	while ((node = list_first(&server->dirty)))
@@ -64,13 +67,17 @@ static void resume_sessions(struct server *server, uint64_t now_ns)
 		session_resume(list_entry(node, struct session, ready), now_ns);
 }
 
+/* Slices of queued work until there is no more, or others have waited long enough. */
 static void on_work(uv_idle_t *idle)
 {
 	struct server *server = idle->data;
-	uint64_t now_ns = server_turn(server);
+	uint64_t begin_ns = server_turn(server);
+	uint64_t now_ns = begin_ns;
 
-	if (server->work_queued)
+	while (server->work_queued && now_ns - begin_ns < WORK_NS_MAX) {
 		server->work_queued = core_run(server->core, now_ns);
+		now_ns = uv_hrtime();
+	}
 	resume_sessions(server, now_ns);
 }
 
@@ -196,6 +203,8 @@ static void on_before_poll(uv_prepare_t *prepare)
 	}
 	set_work(server);
 	set_deadline(server);
+	if (!uv_is_active((const uv_handle_t *)&server->work))
+		vigil_begin(&server->vigil);
 	if (server->turn_begin_ns > 0)
 		note_turn(server);
 	server->turn_begin_ns = 0;
@@ -213,6 +222,7 @@ static void on_after_poll(uv_check_t *check)
 static void init_handles(struct server *server)
 {
 	(void)uv_idle_init(&server->loop, &server->work);
+	vigil_init(&server->vigil, &server->loop, (uint32_t)server->config->fields.spin_us);
 	(void)uv_prepare_init(&server->loop, &server->before_poll);
 	(void)uv_check_init(&server->loop, &server->after_poll);
 	(void)uv_timer_init(&server->loop, &server->deadline);

@@ -23,6 +23,7 @@
 #include "base/list.h"
 #include "daemon/config.h"
 #include "daemon/core/core.h"
+#include "daemon/host/vigil.h"
 #include "daemon/host/listener.h"
 #include "daemon/host/log.h"
 #include "daemon/host/segment.h"
@@ -42,6 +43,7 @@ enum server_state { SERVER_RUNNING, SERVER_DRAINING, SERVER_CLOSING };
 struct server {
 	uv_loop_t loop;
 	uv_idle_t work; /* active while there is work to do without waiting */
+	struct vigil vigil;
 	uv_prepare_t before_poll;
 	uv_check_t after_poll;
 	uv_timer_t deadline; /* the core's */

@@ -58,7 +58,8 @@ void session_close(struct session *session)
 	session->fd = close_fd(session->fd);
 	frame_reader_deinit(&session->reader);
 	outq_deinit(&session->outq);
-	reaper_take(&session->server->loop, &session->staging);
+	reaper_take(&session->server->loop, &session->memory[CORE_MEMORY_STAGING]);
+	reaper_take(&session->server->loop, &session->memory[CORE_MEMORY_CONTROL]);
 	event_close(&session->event);
 }
 
@@ -88,16 +89,22 @@ static void end_for(struct session *session, enum session_state state, uint64_t 
 
 /* --- effects: called from within the core -------------------------------------------- */
 
-static int effect_staging_create(void *context, void *peer, uint64_t bytes, void **ret_memory)
+static int effect_memory_create(void *context, void *peer, enum core_memory kind, uint64_t bytes,
+				void **ret_memory)
 {
+	static const char *const names[] = {
+		[CORE_MEMORY_STAGING] = "kvpaged-staging",
+		[CORE_MEMORY_CONTROL] = "kvpaged-control",
+	};
 	struct session *session = peer;
+	struct segment *segment = &session->memory[kind];
 	int r;
 
-	kvp_assert(!session->staging.memory);
-	r = segment_create_staging(bytes, &session->staging);
+	kvp_assert(!segment->memory);
+	r = segment_create_shared(names[kind], bytes, segment);
 	if (r < 0)
 		return r;
-	*ret_memory = session->staging.memory;
+	*ret_memory = segment->memory;
 	return 0;
 }
 
@@ -111,10 +118,8 @@ static int collect_fds(struct session *session, unsigned flags, int fds[KVP_FDS_
 	if (!(flags & CORE_REPLY_FDS))
 		return 0;
 	fds[n++] = session->server->arena->read_fd;
-	if (flags & CORE_REPLY_FD_STAGING) {
-		kvp_assert(session->staging.fd >= 0);
-		fds[n++] = session->staging.fd;
-	}
+	if (flags & CORE_REPLY_FD_STAGING)
+		fds[n++] = session->memory[CORE_MEMORY_STAGING].fd;
 	if (flags & CORE_REPLY_FD_EVENT) {
 		int r = event_create(&session->event);
 
@@ -122,6 +127,10 @@ static int collect_fds(struct session *session, unsigned flags, int fds[KVP_FDS_
 			return r;
 		fds[n++] = session->event.read_fd;
 	}
+	if (flags & CORE_REPLY_FD_CONTROL)
+		fds[n++] = session->memory[CORE_MEMORY_CONTROL].fd;
+	for (int i = 0; i < n; i++)
+		kvp_assert(fds[i] >= 0);
 	return n;
 }
 
@@ -154,7 +163,7 @@ static void effect_hang_up(void *context, void *peer, const char *reason)
 }
 
 const struct core_host session_effects = {
-	.staging_create = effect_staging_create,
+	.memory_create = effect_memory_create,
 	.reply = effect_reply,
 	.hang_up = effect_hang_up,
 };
@@ -190,6 +199,7 @@ static void handle_frames(struct session *session, unsigned *frames, uint64_t no
 			return;
 		}
 		core_request(session->core, body, n, now_ns);
+		vigil_note(&session->server->vigil);
 		session->server->work_queued = true; /* if it is not, core_run() says so */
 		(*frames)--;
 	}
@@ -255,7 +265,8 @@ static void drop_sent_fds(struct session *session)
 {
 	if (session->outq.n_fds > 0 || outq_bytes(&session->outq) > 0)
 		return;
-	segment_close_fds(&session->staging);
+	segment_close_fds(&session->memory[CORE_MEMORY_STAGING]);
+	segment_close_fds(&session->memory[CORE_MEMORY_CONTROL]);
 	session->event.read_fd = close_fd(session->event.read_fd);
 }
 
@@ -420,7 +431,7 @@ int session_open(struct server *server, int fd, const struct ucred *peer, uint64
 		.server = server,
 		.fd = fd,
 		.peer = *peer,
-		.staging = SEGMENT_NULL,
+		.memory = { SEGMENT_NULL, SEGMENT_NULL },
 		.event = EVENT_NULL,
 	};
 	list_init(&session->dirty);

@@ -53,7 +53,7 @@ struct session {
 	struct outq outq;
 	bool send_later;      /* too many descriptors are in flight; the timer tries again */
 	uint64_t deadline_ns; /* when the queue ends the session unless it shrinks; 0: never */
-	struct segment staging;
+	struct segment memory[2]; /* by enum core_memory: shared with the peer only */
 	struct event event;
 	bool event_due;          /* some reply with CORE_REPLY_EVENT is not signalled */
 	uint64_t event_position; /* where in the stream the last such reply ends */

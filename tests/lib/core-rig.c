@@ -14,11 +14,21 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static int host_staging_create(void *context, void *peer_pointer, uint64_t bytes, void **ret_memory)
+static int host_memory_create(void *context, void *peer_pointer, enum core_memory kind, uint64_t bytes,
+			      void **ret_memory)
 {
 	struct rig *rig = context;
 	struct rig_peer *peer = peer_pointer;
 
+	if (kind == CORE_MEMORY_CONTROL) {
+		if (rig->refuse_control)
+			return -ENOMEM;
+		peer->control = aligned_alloc(64, bytes);
+		assert_non_null(peer->control);
+		memset(peer->control, 0, bytes);
+		*ret_memory = peer->control;
+		return 0;
+	}
 	if (rig->refuse_staging)
 		return -ENOMEM;
 	peer->staging = calloc(1, bytes);
@@ -49,7 +59,7 @@ static void host_hang_up(void *context, void *peer_pointer, const char *reason)
 }
 
 static const struct core_host host = {
-	.staging_create = host_staging_create,
+	.memory_create = host_memory_create,
 	.reply = host_reply,
 	.hang_up = host_hang_up,
 };
@@ -101,6 +111,12 @@ int rig_connect_raw(struct rig *rig, unsigned i, uint32_t uid)
 
 struct rig_peer *rig_connect(struct rig *rig, unsigned i, uint32_t uid, uint64_t staging_bytes)
 {
+	return rig_connect_reader(rig, i, uid, staging_bytes, 0);
+}
+
+struct rig_peer *rig_connect_reader(struct rig *rig, unsigned i, uint32_t uid, uint64_t staging_bytes,
+				    uint32_t records)
+{
 	struct rig_peer *peer = &rig->peers[i];
 	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
 	Kvpaged__V1__Hello hello = KVPAGED__V1__HELLO__INIT;
@@ -109,9 +125,11 @@ struct rig_peer *rig_connect(struct rig *rig, unsigned i, uint32_t uid, uint64_t
 	hello.version_min = 1;
 	hello.version_max = 1;
 	hello.staging_bytes = staging_bytes;
+	hello.records = records;
 	request.verb_case = KVPAGED__V1__REQUEST__VERB_HELLO;
 	request.hello = &hello;
 	assert_int_equal(rig_call(peer, &request)->status, KVP_OK);
+	assert_true(records == 0 || peer->control);
 	return peer;
 }
 
@@ -121,6 +139,7 @@ void rig_disconnect(struct rig_peer *peer)
 	if (peer->last)
 		kvpaged__v1__reply__free_unpacked(peer->last, NULL);
 	free(peer->staging);
+	free(peer->control);
 	*peer = (struct rig_peer){ 0 };
 }
 

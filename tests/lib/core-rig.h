@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The daemon's core in a test, with a host that only remembers: sessions are peers with a heap-allocated
- * staging memory, replies are kept unpacked, hang-ups are flags, and time is a number that the test moves.
+ * staging and control memory, replies are kept unpacked, hang-ups are flags, and time is a number that the test moves.
  */
 #pragma once
 
 #include "daemon/core/core.h"
+#include "proto/control.h"
 #include "proto/kvpaged.pb-c.h"
 #include "proto/limits.h"
 
@@ -22,6 +23,7 @@ struct rig_peer {
 	struct core_session *session; /* NULL: not connected */
 	uint8_t *staging;
 	uint64_t staging_bytes;
+	struct kvp_control_header *control; /* NULL: none */
 	uint64_t next_id;
 	Kvpaged__V1__Reply *last; /* reply; owned by the rig */
 	unsigned last_flags;
@@ -35,6 +37,7 @@ struct rig {
 	uint64_t arena_bytes;
 	uint64_t now_ns;
 	bool refuse_staging;
+	bool refuse_control;
 	struct rig_peer peers[RIG_PEERS_MAX];
 };
 
@@ -46,6 +49,10 @@ void rig_stop(struct rig *rig);
 
 /* Connects peer number i with this uid and says Hello. Returns the peer. */
 struct rig_peer *rig_connect(struct rig *rig, unsigned i, uint32_t uid, uint64_t staging_bytes);
+
+/* The same with so many records of control memory; fails the test if that is refused. */
+struct rig_peer *rig_connect_reader(struct rig *rig, unsigned i, uint32_t uid, uint64_t staging_bytes,
+				    uint32_t records);
 
 /* Connects without Hello. Returns what core_session_open() does. */
 int rig_connect_raw(struct rig *rig, unsigned i, uint32_t uid);

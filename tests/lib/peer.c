@@ -58,8 +58,11 @@ void peer_close(struct test_peer *peer)
 		(void)munmap((void *)peer->arena, peer->arena_bytes);
 	if (peer->staging)
 		(void)munmap(peer->staging, peer->staging_bytes);
+	if (peer->control)
+		(void)munmap(peer->control, peer->control_bytes);
 	peer->arena = NULL;
 	peer->staging = NULL;
+	peer->control = NULL;
 	peer->arena_fd = close_fd(peer->arena_fd);
 	peer->event_fd = close_fd(peer->event_fd);
 	peer->fd = close_fd(peer->fd);
@@ -222,6 +225,12 @@ static void take_memory(struct test_peer *peer, const Kvpaged__V1__HelloReply *h
 			peer->staging_bytes = hello->staging_bytes;
 			fds[i] = close_fd(fds[i]);
 			break;
+		case KVPAGED__V1__FD_KIND__FD_CONTROL:
+			peer->records = hello->records;
+			peer->control_bytes = (kvp_control_bytes(hello->records) + 4095) / 4096 * 4096;
+			peer->control = map_whole(fds[i], peer->control_bytes, PROT_READ | PROT_WRITE);
+			fds[i] = close_fd(fds[i]);
+			break;
 		case KVPAGED__V1__FD_KIND__FD_EVENT:
 			peer->event_fd = take_fd(&fds[i]);
 			break;
@@ -233,6 +242,11 @@ static void take_memory(struct test_peer *peer, const Kvpaged__V1__HelloReply *h
 
 void peer_hello(struct test_peer *peer, uint64_t staging_bytes)
 {
+	peer_hello_reader(peer, staging_bytes, 0);
+}
+
+void peer_hello_reader(struct test_peer *peer, uint64_t staging_bytes, uint32_t records)
+{
 	Kvpaged__V1__Hello hello = KVPAGED__V1__HELLO__INIT;
 	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
 	Kvpaged__V1__Reply *reply;
@@ -243,6 +257,7 @@ void peer_hello(struct test_peer *peer, uint64_t staging_bytes)
 	hello.version_max = KVP_PROTOCOL_VERSION_MAX;
 	hello.client_name = (ProtobufCBinaryData){ .data = (uint8_t *)"test", .len = 4 };
 	hello.staging_bytes = staging_bytes;
+	hello.records = records;
 	request.verb_case = KVPAGED__V1__REQUEST__VERB_HELLO;
 	request.hello = &hello;
 	assert_int_equal(peer_send(peer, &request), 0);

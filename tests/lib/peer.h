@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "proto/control.h"
 #include "proto/frame.h"
 #include "proto/kvpaged.pb-c.h"
 #include "proto/limits.h"
@@ -34,6 +35,9 @@ struct test_peer {
 	uint64_t arena_bytes;
 	uint8_t *staging;
 	uint64_t staging_bytes;
+	struct kvp_control_header *control; /* NULL: none */
+	uint64_t control_bytes;
+	uint32_t records;
 	int arena_fd;
 	int event_fd;
 };
@@ -73,6 +77,9 @@ unsigned peer_call_status(struct test_peer *peer, Kvpaged__V1__Request *request)
 
 /* Says Hello with this version 1 and maps what comes. staging_bytes 0: none. */
 void peer_hello(struct test_peer *peer, uint64_t staging_bytes);
+
+/* The same, asking for so many records of control memory. */
+void peer_hello_reader(struct test_peer *peer, uint64_t staging_bytes, uint32_t records);
 
 /* Reads replies, which are dropped, until the daemon hangs up; a daemon that does not do so fails the test. */
 void peer_expect_end(struct test_peer *peer);

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Units, text, JSON, checked arithmetic and the list: what every other part stands on. */
+/* Units, text, JSON, checked arithmetic, the list, and when to spin: what every other part stands on. */
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/list.h"
+#include "base/spin.h"
 #include "base/text.h"
 #include "base/units.h"
 #include "tests/lib/harness.h"
 
 #include <errno.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -285,6 +287,55 @@ static void test_list(void **state)
 	assert_true(list_empty(&head));
 }
 
+static unsigned trials(struct spin *spin, unsigned waits, bool come)
+{
+	unsigned tried = 0;
+
+	for (unsigned i = 0; i < waits; i++) {
+		if (!spin_pays(spin))
+			continue;
+		tried++;
+		spin_note(spin, come);
+	}
+	return tried;
+}
+
+static bool is_between(unsigned value, unsigned least, unsigned most)
+{
+	return value >= least && value <= most;
+}
+
+/* Spinning goes on while it pays, and ends when it does not; it is tried more and more seldom, and begins again. */
+static void test_spin(void **state)
+{
+	struct spin spin;
+
+	spin_init(&spin, 50);
+	if (spin.limit_ns == 0)
+		harness_skip("this test may use only one processor");
+	assert_int_equal(trials(&spin, 1000, true), 1000);
+	assert_int_equal(trials(&spin, 1, false), 1);
+	assert_int_equal(trials(&spin, 1000, true), 1000); /* once in vain is no reason */
+	assert_true(is_between(trials(&spin, 10000, false), 3, 20));
+	assert_true(is_between(trials(&spin, 10 * SPIN_SKIP_MAX, false), 8, 12));
+	assert_true(is_between(trials(&spin, 2 * SPIN_SKIP_MAX, true), SPIN_SKIP_MAX, 2 * SPIN_SKIP_MAX));
+	assert_int_equal(trials(&spin, 1000, true), 1000);
+}
+
+static void test_spin_is_off(void **state)
+{
+	struct spin spin;
+	cpu_set_t one;
+
+	spin_init(&spin, 0);
+	assert_int_equal(trials(&spin, 10000, true), 0);
+	CPU_ZERO(&one);
+	CPU_SET((unsigned)sched_getcpu(), &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	spin_init(&spin, 50);
+	assert_int_equal(trials(&spin, 10000, true), 0);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_units_bytes),
 	cmocka_unit_test(test_units_ms),
@@ -298,6 +349,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_checked),
 	cmocka_unit_test(test_checked_range),
 	cmocka_unit_test(test_list),
+	cmocka_unit_test(test_spin),
+	cmocka_unit_test(test_spin_is_off),
 };
 
 int main(void)

@@ -163,7 +163,7 @@ static void test_no_descriptors_left(void **state)
 	none = before;
 	none.rlim_cur = 3;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-	r = segment_create_staging(MIB, &segment);
+	r = segment_create_shared("test", MIB, &segment);
 	assert_true(segment_create_arena(&options, &quiet, &segment, &error) < 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 	assert_int_equal(r, -EMFILE);
@@ -187,7 +187,7 @@ static void test_staging(void **state)
 {
 	struct segment staging;
 
-	assert_int_equal(segment_create_staging(64 * KIB + 1, &staging), 0);
+	assert_int_equal(segment_create_shared("test", 64 * KIB + 1, &staging), 0);
 	assert_fixed(staging.fd, 64 * KIB + 1, 0);
 	assert_int_equal(staging.read_fd, -1);
 	assert_zeroed(&staging);
