@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pinned blocks. A handle holds everything that reading needs, constant from kvc_pin() on, so tiles are found
- * without the lock and without the daemon: the arena (a reference), the view at the generation of the lease,
- * and the geometry.
+ * Pinned blocks. A handle holds everything that reading needs, constant while it is pinned, so tiles are found without
+ * the lock and without the daemon: the arena, the view at the generation at which it was pinned, and the geometry.
+ *
+ * A block is pinned by a reader's hazard, whose record holds the handle and the reference to the arena; or by a lease:
+ * then the handle is one of the client's blocks, and the reference its own.
  */
 #pragma once
 
@@ -14,17 +16,24 @@
 
 #include <stdint.h>
 
+struct reader_record;
+
 struct kvc_block {
-	struct list link;           /* in kvc_client.blocks; guarded by the lock */
+	struct list link;             /* of a lease: in kvc_client.blocks; guarded by the lock */
 	struct kvc_client *client;
-	struct arena *arena;        /* a reference */
+	struct arena *arena;
 	struct block_view view;
+	struct reader_record *record; /* NULL: a lease */
+	unsigned hazard;              /* of the record */
 	uint64_t lease_id;
-	uint64_t lease_end_ns;      /* boottime; the daemon may end the lease from then on */
+	uint64_t lease_end_ns;        /* boottime; the daemon may end the lease from then on */
 	struct page_schema geometry;
 	uint32_t head_groups;
 	uint32_t page_bytes;
 };
 
-/* Frees a client's pinned blocks without telling the daemon. */
-void block_free_all(struct kvc_client *client);
+/* Ends the lease and frees the handle. */
+void leased_unpin(struct kvc_block *block);
+
+/* Frees a client's leased blocks without telling the daemon. */
+void leased_free_all(struct kvc_client *client);

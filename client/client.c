@@ -3,14 +3,14 @@
 #include "client/client.h"
 
 #include "base/contract.h"
+#include "client/forks.h"
 #include "client/reconnect.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 bool client_is_ours(const struct kvc_client *client)
 {
-	return client->pid == getpid();
+	return client->forks == forks_count();
 }
 
 int client_lock(struct kvc_client *client)

@@ -9,15 +9,16 @@
 #include "base/list.h"
 #include "client/connection.h"
 #include "client/kvclient.h"
+#include "client/verify.h"
 #include "client/words.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #define TIMEOUT_MS_DEFAULT 10000
 #define STAGING_BYTES_DEFAULT (UINT64_C(8) << 20)
+#define PINS_MAX_DEFAULT 2048
 
 /* When to try the daemon again; see reconnect.h. */
 struct reconnect {
@@ -28,18 +29,21 @@ struct reconnect {
 
 struct kvc_client {
 	pthread_mutex_t lock;  /* guards everything below that changes */
-	pid_t pid;             /* constant */
+	uint32_t forks;        /* constant; see forks.h */
 	char *socket_path;     /* constant */
 	char *name;            /* constant */
 	uint32_t flags;        /* constant */
 	uint32_t timeout_ms;   /* constant */
 	uint64_t staging_bytes; /* constant; wanted */
+	uint32_t records;      /* constant; of control memory, wanted */
+	struct verify verify;
 	int completion_fd;     /* constant; see completion.h */
 	int finished_fd;       /* constant */
 	struct connection connection;
 	struct reconnect reconnect;
 	struct list spaces;    /* struct kvc_space */
-	struct list blocks;    /* struct kvc_block */
+	struct list blocks;    /* struct kvc_block that are leased */
+	struct list readers;   /* struct kvc_reader */
 	struct list finished;  /* struct append_job whose completion waits for kvc_reap() */
 	size_t n_finished;
 	struct words words;

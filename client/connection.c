@@ -25,6 +25,7 @@ struct hello_fds {
 	int arena;
 	int staging;
 	int event;
+	int control;
 };
 
 static void hello_fds_close(struct hello_fds *fds)
@@ -32,6 +33,7 @@ static void hello_fds_close(struct hello_fds *fds)
 	fds->arena = close_fd(fds->arena);
 	fds->staging = close_fd(fds->staging);
 	fds->event = close_fd(fds->event);
+	fds->control = close_fd(fds->control);
 }
 
 static void rpc_fds_close(struct rpc_fds *fds)
@@ -43,7 +45,7 @@ static void rpc_fds_close(struct rpc_fds *fds)
 void connection_init(struct connection *connection)
 {
 	*connection = (struct connection){ .event_fd = -1 };
-	rpc_init(&connection->rpc, -1, 0, NULL);
+	rpc_init(&connection->rpc, -1, 0, 0, NULL);
 	staging_init(&connection->staging, 0);
 }
 
@@ -53,6 +55,7 @@ void connection_close(struct connection *connection)
 	kvp_assert(staging_empty(&connection->staging));
 	arena_end_session(connection->arena);
 	connection->arena = arena_unref(connection->arena);
+	connection->control = control_unref(connection->control);
 	if (connection->staging_memory)
 		(void)munmap(connection->staging_memory, connection->staging.bytes);
 	(void)close_fd(connection->event_fd);
@@ -70,6 +73,7 @@ static int hello_send(struct rpc *rpc, const struct connection_options *options,
 	hello.client_name.len = strlen(options->client_name);
 	hello.staging_bytes = options->staging_bytes;
 	hello.want_event = options->staging_bytes > 0;
+	hello.records = options->records;
 	request.verb_case = KVPAGED__V1__REQUEST__VERB_HELLO;
 	request.hello = &hello;
 	return rpc_exchange(rpc, &request, ret_reply);
@@ -88,6 +92,8 @@ static const char *hello_check(const Kvpaged__V1__HelloReply *hello, const struc
 		return "the daemon's version is too long";
 	if (hello->staging_bytes > options->staging_bytes)
 		return "the daemon gave more staging memory than was asked for";
+	if (hello->records > options->records)
+		return "the daemon gave more control memory than was asked for";
 	return NULL;
 }
 
@@ -100,6 +106,8 @@ static int *fd_of_kind(struct hello_fds *fds, uint32_t kind)
 		return &fds->staging;
 	case KVPAGED__V1__FD_KIND__FD_EVENT:
 		return &fds->event;
+	case KVPAGED__V1__FD_KIND__FD_CONTROL:
+		return &fds->control;
 	default:
 		return NULL;
 	}
@@ -126,6 +134,8 @@ static const char *hello_sort_fds(const Kvpaged__V1__HelloReply *hello, struct r
 		return "the daemon sent no arena";
 	if ((fds->staging >= 0) != (hello->staging_bytes > 0))
 		return "the daemon's staging memory and its descriptor do not match";
+	if ((fds->control >= 0) != (hello->records > 0))
+		return "the daemon's control memory and its descriptor do not match";
 	return NULL;
 }
 
@@ -169,7 +179,7 @@ static void hello_adopt(struct connection *connection, const Kvpaged__V1__HelloR
 static int hello_use(struct connection *connection, const Kvpaged__V1__HelloReply *hello,
 		     const struct connection_options *options, struct rpc_fds *sink, struct words *words)
 {
-	_cleanup_(hello_fds_close) struct hello_fds fds = { -1, -1, -1 };
+	_cleanup_(hello_fds_close) struct hello_fds fds = { -1, -1, -1, -1 };
 	const char *wrong = hello_check(hello, options);
 	int r;
 
@@ -183,6 +193,8 @@ static int hello_use(struct connection *connection, const Kvpaged__V1__HelloRepl
 	if (r < 0)
 		return r;
 	r = arena_map(fds.arena, hello->arena_bytes, hello->incarnation, words, &connection->arena);
+	if (r == 0 && hello->records > 0)
+		r = control_map(fds.control, hello->records, words, &connection->control);
 	if (r < 0)
 		return r;
 	connection->event_fd = take_fd(&fds.event);
@@ -221,7 +233,7 @@ int connection_open(struct connection *connection, const struct connection_optio
 	r = endpoint_connect(options->socket_path, options->timeout_ms, words, &socket);
 	if (r < 0)
 		return r;
-	rpc_init(&connection->rpc, socket, options->timeout_ms, words);
+	rpc_init(&connection->rpc, socket, options->timeout_ms, options->spin_us, words);
 	r = hello_exchange(connection, options, words);
 	if (r != 0)
 		connection_close(connection);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One session with the daemon: the socket after Hello, the mapped arena and staging memory, the session's
+ * One session with the daemon: the socket after Hello, the mapped arena, staging and control memory, the session's
  * event, and what the daemon said about itself. Either open with all of them or closed (all empty); never in
  * between.
  */
 #pragma once
 
 #include "client/arena.h"
+#include "client/control.h"
 #include "client/rpc.h"
 #include "client/staging.h"
 
@@ -21,7 +22,9 @@ struct connection_options {
 	const char *socket_path;
 	const char *client_name;
 	uint64_t staging_bytes; /* 0: this client will not append */
+	uint32_t records;       /* of control memory */
 	uint32_t timeout_ms;
+	uint32_t spin_us;       /* to wait awake for answers */
 };
 
 struct connection {
@@ -29,6 +32,7 @@ struct connection {
 	struct arena *arena;      /* a reference */
 	struct staging staging;
 	uint8_t *staging_memory;  /* NULL: none */
+	struct control *control;  /* a reference; NULL: none */
 	int event_fd;             /* the session's event, see completion.h; -1: none */
 	uint64_t session_id;
 	uint32_t lease_ttl_ms;    /* of a lease that names no time */

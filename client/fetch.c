@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fetching into the caller's tensors. Blocks that follow each other and want the same range share one
- * request; while the blocks of one request are decoded, the next request is on its way. A lease keeps the
- * memory in place; the generation, compared once more after decoding, says whether it was the block's.
+ * Fetching into the caller's tensors. With a reader, what the index has is read first, pinned by a hazard; what is left
+ * is asked for. Blocks that follow each other there and want the same range share one request; while the blocks of one
+ * request are decoded, the next request is on its way. A hazard or a lease keeps the memory in place; the generation,
+ * compared once more after decoding, says whether it was the block's.
  */
 #include "base/cleanup.h"
 #include "client/client.h"
+#include "client/decode.h"
 #include "client/keys.h"
 #include "client/lease.h"
-#include "client/pagecode.h"
+#include "client/reader.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 
 /*
@@ -18,21 +21,26 @@
  * user's quota.
  */
 #define FETCH_BATCH 32
+_Static_assert(FETCH_BATCH <= KVP_HAZARDS, "a hazard for each block of a request");
 #define FETCH_BATCHES_IN_ARENA 32
+
+/* The status of a block that was not read yet. */
+#define UNREAD INT_MIN
 
 struct fetch {
 	struct kvc_space *space;
 	struct kvc_fetch *blocks;
 	size_t n;
-	size_t batch_max; /* blocks in one request */
+	size_t batch_max;          /* blocks in one request */
+	struct kvp_record *record; /* to pin through; NULL: leases */
 };
 
 /* Blocks that share a request, their range and keys. */
 struct fetch_batch {
 	struct lease_request request;
-	struct kvc_fetch *blocks;
 	size_t n;
 	struct range range;
+	struct kvc_fetch *blocks[FETCH_BATCH];
 	struct kvc_key keys[FETCH_BATCH];
 };
 
@@ -49,48 +57,40 @@ static const char *tensors_check(const struct kvc_space *space, const struct kvc
 	return wrong;
 }
 
-/* KVC_OK and the range, or why the block cannot be fetched, in words. */
-static int block_check(const struct kvc_space *space, const struct kvc_fetch *block, struct range *ret_range)
+/* KVC_OK and the range; or why the block cannot be fetched, in *ret_why too. */
+static int block_check(const struct kvc_space *space, const struct kvc_fetch *block, struct range *ret_range,
+		       const char **ret_why)
 {
-	int r = KVC_INVALID;
-	const char *wrong = tensors_check(space, block);
-
-	if (!wrong) {
-		r = KVC_RANGE;
-		wrong = range_resolve(space, &block->range, ret_range);
-	}
-	if (!wrong)
-		return KVC_OK;
-	words_set(&space->client->words, "%s", wrong);
-	return r;
+	*ret_why = tensors_check(space, block);
+	if (*ret_why)
+		return KVC_INVALID;
+	*ret_why = range_resolve(space, &block->range, ret_range);
+	return *ret_why ? KVC_RANGE : KVC_OK;
 }
 
-/*
- * The next batch, from block *at on: blocks in a row that are valid and have one range. Invalid ones before
- * it get their status. n is 0 when no block is left.
- */
+/* The next batch, from block *at on: unread blocks that have one range. n is 0 when none is left. */
 static void batch_gather(struct fetch_batch *batch, const struct fetch *op, size_t *at)
 {
-	struct range range;
-
 	batch->n = 0;
-	while (*at < op->n && batch->n < op->batch_max) {
+	for (; *at < op->n && batch->n < op->batch_max; (*at)++) {
 		struct kvc_fetch *block = &op->blocks[*at];
-		int r = block_check(op->space, block, &range);
+		struct range range;
+		const char *why;
 
-		if (r != KVC_OK && batch->n > 0)
-			return;
-		if (r == KVC_OK && batch->n > 0 && !range_equal(&range, &batch->range))
-			return;
-		(*at)++;
-		block->status = r;
-		block->tokens = 0;
-		if (r != KVC_OK)
+		int r;
+
+		if (block->status != UNREAD)
 			continue;
-		if (batch->n == 0) {
-			batch->blocks = block;
-			batch->range = range;
+		r = block_check(op->space, block, &range, &why);
+		if (r != KVC_OK) {
+			block->status = r; /* it was valid: somebody writes to the caller's memory */
+			continue;
 		}
+		if (batch->n == 0)
+			batch->range = range;
+		else if (!range_equal(&range, &batch->range))
+			return;
+		batch->blocks[batch->n] = block;
 		batch->keys[batch->n++] = block->key;
 	}
 }
@@ -100,52 +100,44 @@ static int batch_ask(struct fetch_batch *batch, const struct fetch *op, size_t *
 	batch_gather(batch, op, at);
 	if (batch->n == 0)
 		return 0;
-	return lease_ask(&batch->request, op->space, batch->keys, batch->n, &batch->range, 0);
+	return lease_ask(&batch->request, op->space, batch->keys, batch->n, &batch->range, 0,
+			 op->record);
 }
 
-/* Decodes the pages of the range into the block's tensors. KVC_OK, KVC_PARTIAL, KVC_STALE. */
-static int block_decode(const struct kvc_space *space, const struct range *range, const struct block_view *view,
-			struct kvc_fetch *block)
+/* Leases or pins what the daemon found. Results: 0; negative errno: the connection is ended, and the leases with it. */
+static int batch_take(struct fetch_batch *batch, struct lease leases[FETCH_BATCH])
 {
-	const struct arena_layout *arena = &space->client->connection.arena->layout;
-	uint32_t bytes = page_bytes(&space->geometry, view->tokens);
-	uint32_t total = range_pages(space, range);
-	int r = KVC_OK;
-
-	for (uint32_t i = 0; i < total && r == KVC_OK; i++) {
-		uint32_t index = range_page_index(space, range, i);
-		const uint8_t *page = block_view_page(arena, view, index, bytes);
-
-		if (page)
-			page_decode(space, range, view->tokens, index, page, &block->k, &block->v);
-		else
-			r = KVC_PARTIAL;
-	}
-	if (!block_view_stands(view))
-		return KVC_STALE;
-	if (r == KVC_OK)
-		block->tokens = view->tokens;
-	return r;
-}
-
-/* Reads what was leased, block by block, and gives the leases back. */
-static int batch_read(struct fetch_batch *batch, const struct fetch *op)
-{
-	uint64_t held[FETCH_BATCH];
-	size_t n_held = 0;
 	int r = lease_wait(&batch->request);
 
 	for (size_t i = 0; i < batch->n && r == 0; i++) {
-		struct lease lease;
-		int status = lease_take(&batch->request, i, &lease);
+		int status = lease_take(&batch->request, i, &leases[i]);
 
 		if (status < 0)
-			return status; /* the connection is ended, and the leases with it */
-		if (status == KVC_OK) {
-			status = block_decode(op->space, &batch->range, &lease.view, &batch->blocks[i]);
-			held[n_held++] = lease.id;
-		}
-		batch->blocks[i].status = status;
+			return status;
+		if (status != KVC_OK)
+			batch->blocks[i]->status = status;
+	}
+	return r;
+}
+
+/* Reads it block by block, and gives it back. */
+static int batch_read(struct fetch_batch *batch, const struct fetch *op)
+{
+	const struct arena_layout *arena = &op->space->client->connection.arena->layout;
+	struct lease leases[FETCH_BATCH];
+	uint64_t held[FETCH_BATCH];
+	size_t n_held = 0;
+	int r = batch_take(batch, leases);
+
+	for (size_t i = 0; i < batch->n && r == 0; i++) {
+		if (batch->blocks[i]->status != UNREAD)
+			continue;
+		batch->blocks[i]->status =
+			block_decode(op->space, arena, &batch->range, &leases[i].view, batch->blocks[i]);
+		if (op->record)
+			hazard_clear(op->record, (unsigned)i);
+		else
+			held[n_held++] = leases[i].id;
 	}
 	lease_release(op->space->client, held, n_held);
 	return r;
@@ -177,21 +169,18 @@ static size_t batch_max(const struct kvc_space *space)
 	return fit < FETCH_BATCH ? (size_t)fit : FETCH_BATCH;
 }
 
-static int fetch_op(struct kvc_client *client, void *data)
+static int batches_read(struct fetch *op)
 {
-	struct fetch *op = data;
 	_cleanup_free_ struct fetch_batch *batches = calloc(2, sizeof(*batches));
 	struct fetch_batch *current, *next;
 	size_t at = 0;
-	int r = space_check(op->space);
+	int r;
 
 	if (!batches)
 		return -ENOMEM;
-	op->batch_max = batch_max(op->space);
 	current = &batches[0];
 	next = &batches[1];
-	if (r == 0)
-		r = batch_ask(current, op, &at);
+	r = batch_ask(current, op, &at);
 	if (r != 0)
 		return r;
 	while (r == 0 && current->n > 0)
@@ -201,13 +190,85 @@ static int fetch_op(struct kvc_client *client, void *data)
 	return r;
 }
 
-int kvc_fetch(kvc_space *space, struct kvc_fetch *blocks, size_t n)
+/* By a record of its own while there is one, otherwise with leases. */
+static int fetch_op(struct kvc_client *client, void *data)
+{
+	struct fetch *op = data;
+	struct control *control = client->connection.control;
+	uint32_t number;
+	int r = space_check(op->space);
+
+	if (r != 0)
+		return r;
+	op->batch_max = batch_max(op->space);
+	op->record = control ? control_take(control, &number) : NULL;
+	r = batches_read(op);
+	if (op->record) {
+		for (unsigned i = 0; i < KVP_HAZARDS; i++)
+			hazard_clear(op->record, i);
+		control_give(control, number);
+	}
+	return r;
+}
+
+/* Reads the block with a reader. Results as block_decode()'s and reader_pin()'s. */
+static int block_read(struct kvc_space *space, struct kvc_reader *reader, const struct range *range,
+		      struct kvc_fetch *block)
+{
+	struct kvc_block *pinned;
+	int r = reader_pin(reader, space, &block->key, range, &pinned);
+
+	if (r != KVC_OK)
+		return r;
+	r = block_decode(space, &pinned->arena->layout, range, &pinned->view, block);
+	reader_unpin(pinned);
+	return r;
+}
+
+/*
+ * Gives every block that needs no request its status: the invalid, and with a reader those that it can read. Returns
+ * KVC_OK and whether blocks are left, or negative errno.
+ */
+static int blocks_prepare(const struct fetch *op, struct kvc_reader *reader, bool *ret_left)
+{
+	*ret_left = false;
+	for (size_t i = 0; i < op->n; i++) {
+		struct kvc_fetch *block = &op->blocks[i];
+		struct range range;
+		const char *why;
+		int r = block_check(op->space, block, &range, &why);
+
+		block->tokens = 0;
+		block->status = r != KVC_OK ? client_refuse(op->space->client, r, why) : UNREAD;
+		if (block->status == UNREAD && reader) {
+			r = block_read(op->space, reader, &range, block);
+			if (r < 0)
+				return r;
+			if (r == KVC_OK || r == KVC_PARTIAL || r == KVC_CORRUPT)
+				block->status = r;
+		}
+		*ret_left |= block->status == UNREAD;
+	}
+	return KVC_OK;
+}
+
+int kvc_fetch(kvc_space *space, kvc_reader *reader, struct kvc_fetch *blocks, size_t n)
 {
 	struct fetch op = { .space = space, .blocks = blocks, .n = n };
+	bool left;
+	int r;
 
 	if (!space)
 		return -EINVAL;
-	if (n > 0 && !blocks)
-		return client_refuse(space->client, -EINVAL, "kvc_fetch: blocks is NULL");
-	return client_run(space->client, fetch_op, &op);
+	r = reader ? reader_check(reader, space, "") : KVC_OK;
+	if (r == KVC_OK && n > 0 && !blocks)
+		r = client_refuse(space->client, -EINVAL, "kvc_fetch: blocks is NULL");
+	if (r == KVC_OK)
+		r = blocks_prepare(&op, reader, &left);
+	if (r == KVC_OK && (left || !reader))
+		r = client_run(space->client, fetch_op, &op);
+	for (size_t i = 0; r != KVC_OK && blocks && i < n; i++)
+		if (blocks[i].status == UNREAD)
+			blocks[i].status = r;
+	return r;
 }

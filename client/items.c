@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "client/client.h"
 #include "client/keys.h"
+#include "client/reader.h"
 #include "client/space.h"
 
 #include <errno.h>
@@ -88,8 +89,8 @@ static int match_op(struct kvc_client *client, void *data)
 	return r;
 }
 
-int kvc_match(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
-	      size_t *ret_matched)
+int kvc_match(kvc_space *space, kvc_reader *reader, const struct kvc_key *keys, size_t n,
+	      const struct kvc_range *range, size_t *ret_matched)
 {
 	struct match op = { .list = { .space = space, .keys = keys, .n = n }, .range = range };
 	int r = list_check(&op.list, "kvc_match: keys is NULL");
@@ -98,6 +99,8 @@ int kvc_match(kvc_space *space, const struct kvc_key *keys, size_t n, const stru
 		return r;
 	if (!ret_matched)
 		return client_refuse(space->client, -EINVAL, "kvc_match: ret_matched is NULL");
+	if (reader)
+		return reader_match(reader, space, keys, n, range, ret_matched);
 	r = client_run(space->client, match_op, &op);
 	if (r == 0)
 		*ret_matched = op.matched;

@@ -8,8 +8,8 @@
  *  - K and V come back as the space's codec keeps them. Only f32, f16 and bf16 spaces are exact (to that type).
  *  - A client is bound to the process that opened it. After fork() the child must open its own; calls in the
  *    child on the parent's client return -ECHILD and change nothing, kvc_close() there only frees memory.
- *  - Bytes of a pinned block stay as they are until kvc_unpin() or the end of its lease, also when the daemon
- *    dies or the block is deleted meanwhile; whether what was read is the block is what kvc_block_check() and
+ *  - Bytes of a pinned block stay as they are until kvc_unpin(), the end of its lease or of the session, also when the
+ *    daemon dies or the block is deleted meanwhile; whether what was read is the block is what kvc_block_check() and
  *    the results of kvc_fetch() tell.
  *
  * Results: 0 (KVC_OK); a negative errno when the call as a whole failed; a positive KVC_* when it has a documented
@@ -20,14 +20,16 @@
  *
  * A lost connection: the call that finds it lost looks for the daemon for up to timeout_ms, opens the client's spaces
  * again and does its work once more from the beginning; the caller notices nothing but what a new daemon does not
- * have. Blocks pinned before are KVC_STALE. If somebody else registered a space's name with another schema meanwhile,
- * calls on that space return KVC_SCHEMA. If no daemon comes, the call returns -ENOTCONN; later calls look for it at
- * most twice a second, without waiting, and return -ENOTCONN at once otherwise. A daemon that does not answer within
- * timeout_ms costs the connection too: -ETIMEDOUT, and the next call looks for it.
+ * have. Blocks leased before are KVC_STALE; those pinned with a reader can still be read, and checked. If somebody
+ * else registered a space's name with another schema meanwhile, calls on that space return KVC_SCHEMA. If no daemon
+ * comes, the call returns -ENOTCONN; later calls look for it at most twice a second, without waiting, and return
+ * -ENOTCONN at once otherwise. A daemon that does not answer within timeout_ms costs the connection too: -ETIMEDOUT,
+ * and the next call looks for it.
  *
  * Threads: a client and everything made from it may be used from any thread; calls on one client are serialised.
- * Threads that should not wait for each other open a client each. Blocks that are pinned may be read by all threads
- * at once: kvc_block_*() and kvc_tile_decode() wait for nothing.
+ * Only a reader belongs to one thread at a time, with what is pinned with it; its calls wait for nobody as long as they
+ * find what they look for. Blocks that are pinned may be read by all threads at once: kvc_block_*() and
+ * kvc_tile_decode() wait for nothing.
  *
  * Tensors: element (layer l, head h, token t, channel c) is at data + (l * stride_layer + h * stride_head +
  * t * stride_token + c) elements; channels are contiguous, other strides are free (also negative). l and h count from
@@ -120,10 +122,24 @@ struct kvc_options {
 	const char *client_name;  /* NULL: the program's name; UTF-8, at most 128 bytes; shown to operators */
 	uint64_t staging_bytes;   /* memory to append through; 0: 8 MiB; the daemon may give less */
 	uint32_t timeout_ms;      /* without any answer, and for reconnecting; 0: 10,000 */
-	uint32_t flags;           /* KVC_READ_ONLY, KVC_NO_RECONNECT */
+	uint32_t flags;           /* KVC_READ_ONLY, KVC_NO_RECONNECT, KVC_NO_SPIN */
+	uint32_t pins_max;        /* of all readers together; 0: 2,048; at most 131,072; the daemon may give less */
+	uint32_t verify;          /* enum kvc_verify */
 };
 #define KVC_READ_ONLY 1u    /* no staging memory; appends return KVC_PERMISSION */
 #define KVC_NO_RECONNECT 2u /* a lost connection stays lost: calls return -ENOTCONN */
+#define KVC_NO_SPIN 4u      /* always sleep until an answer comes, instead of looking for it for some microseconds */
+
+/*
+ * When pages are compared with their checksums before they are used: by kvc_fetch() when it decodes them, by
+ * kvc_block_tile() when it hands them out. A page that differs is KVC_CORRUPT: memory failed, or somebody wrote who
+ * should not; delete the block.
+ */
+enum kvc_verify {
+	KVC_VERIFY_NEVER = 0,
+	KVC_VERIFY_FIRST = 1,  /* pages that this client has not compared before, as far as it remembers */
+	KVC_VERIFY_ALWAYS = 2,
+};
 
 /*
  * Connects, without waiting for a daemon to come. options may be NULL (all defaults). Results: KVC_OK and the
@@ -161,6 +177,7 @@ struct kvc_info {
 	uint64_t staging_bytes;
 	uint64_t reconnects;      /* times this client found the daemon anew */
 	uint32_t lease_ttl_ms_max;
+	uint32_t pins_max;        /* of all readers together; 0: the daemon gave this client no control memory */
 	char server_version[32];
 };
 KVC_API int kvc_client_info(kvc_client *client, struct kvc_info *ret_info);
@@ -295,11 +312,44 @@ KVC_API int kvc_reap(kvc_client *client, struct kvc_completion *completions, siz
 /* ---- Look up and read ---- */
 
 /*
- * How many of the keys, from the first on, are resident with every page in range (NULL: all pages). They are touched.
- * Results: KVC_OK and the number; KVC_INVALID (a malformed key); KVC_RANGE; negative errno.
+ * One thread's way to read resident blocks without asking the daemon: no system call, no lock. It finds them in the
+ * shared index and pins them in memory that it shares with the daemon. A reader and what is pinned with it belong to
+ * one thread at a time; a client has as many readers as its pins_max allows (one takes 32 pins, and 32 more when they
+ * are in use).
+ *
+ * Where a function takes a reader, NULL asks the daemon instead, from any thread, under the client's lock. What
+ * a reader cannot find in the index it reports as KVC_MISS; only kvc_fetch() then asks the daemon.
+ *
+ * A reader notices by itself that the daemon ended the session or stopped; its next call reconnects, which takes the
+ * lock and may wait. A daemon that was killed is noticed by calls that ask it; until then blocks of its arena are found
+ * and read as they were.
  */
-KVC_API int kvc_match(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
-		      size_t *ret_matched);
+typedef struct kvc_reader kvc_reader;
+
+/*
+ * Results: KVC_OK and a reader, freed by kvc_reader_close() or with the client; KVC_TOO_MANY (pins_max); KVC_QUOTA (the
+ * daemon gave this client no control memory, since limits.staging_bytes_per_uid or reader.pins_per_uid is used up);
+ * negative errno.
+ */
+KVC_API int kvc_reader_open(kvc_client *client, kvc_reader **ret_reader);
+
+/* Ends the reader and what is pinned with it: those handles are gone. NULL is fine. Returns NULL. */
+KVC_API kvc_reader *kvc_reader_close(kvc_reader *reader);
+
+/*
+ * Whether the block is resident with every page in range (NULL: all pages). It is not marked as used. Results: KVC_OK;
+ * KVC_MISS; KVC_PARTIAL; KVC_TOO_MANY (pins_max); KVC_INVALID (a malformed key); KVC_RANGE; negative errno. reader must
+ * not be NULL.
+ */
+KVC_API int kvc_find(kvc_space *space, kvc_reader *reader, const struct kvc_key *key, const struct kvc_range *range);
+
+/*
+ * How many of the keys, from the first on, are resident with every page in range (NULL: all pages). They are marked as
+ * used. Results: KVC_OK and the number; KVC_INVALID (a malformed key); KVC_RANGE; KVC_TOO_MANY (with a reader, see
+ * kvc_find()); negative errno.
+ */
+KVC_API int kvc_match(kvc_space *space, kvc_reader *reader, const struct kvc_key *keys, size_t n,
+		      const struct kvc_range *range, size_t *ret_matched);
 
 struct kvc_fetch {
 	struct kvc_key key;
@@ -307,25 +357,38 @@ struct kvc_fetch {
 	struct kvc_tensor k;   /* destination; data NULL: K is not wanted */
 	struct kvc_tensor v;
 	int status;            /* out: KVC_OK; KVC_MISS, KVC_PARTIAL, KVC_STALE (died while being read; contents
-	                          unspecified), KVC_QUOTA, KVC_TOO_MANY, KVC_RANGE, KVC_INVALID */
+	                          unspecified), KVC_CORRUPT (see enum kvc_verify), KVC_QUOTA, KVC_TOO_MANY, KVC_RANGE,
+	                          KVC_INVALID; the call's result, when it ended before this block's turn */
 	uint32_t tokens;       /* out: tokens written, with KVC_OK */
 };
 
 /*
- * Decodes blocks into the caller's tensors, which must have room for as many tokens as the block may have. KVC_OK, each
- * block's outcome in its status; or negative errno.
+ * Decodes blocks into the caller's tensors, which must have room for as many tokens as the block may have. With a
+ * reader, blocks that are not found in the index are asked for afterwards, together. KVC_OK, each block's outcome in
+ * its status; or negative errno, when blocks that were read before have KVC_OK all the same.
  */
-KVC_API int kvc_fetch(kvc_space *space, struct kvc_fetch *blocks, size_t n);
+KVC_API int kvc_fetch(kvc_space *space, kvc_reader *reader, struct kvc_fetch *blocks, size_t n);
 
 /*
  * Pins blocks for reading in place: their pages stay mapped and unchanged until kvc_unpin(). For each key,
- * ret_blocks[i] receives a handle, or NULL with the reason in ret_statuses[i] (KVC_MISS, KVC_PARTIAL,
- * KVC_QUOTA, ...). ttl_ms bounds the daemon's side of the pin (0: its default): after that the block's memory
- * may be reused, which kvc_block_check() tells. Results: KVC_OK; KVC_INVALID (a malformed key); KVC_RANGE;
- * negative errno. When it is not KVC_OK nothing is pinned, and ret_blocks may have been set to NULL.
+ * ret_blocks[i] receives a handle, or NULL with the reason in ret_statuses[i] (KVC_MISS, KVC_PARTIAL, KVC_TOO_MANY).
+ * They are marked as used. reader NULL: as kvc_lease() with its default time. Results: KVC_OK; KVC_INVALID (a malformed
+ * key); KVC_RANGE; negative errno. When it is not KVC_OK nothing is pinned, and ret_blocks may have been set to NULL.
+ *
+ * A pin ends early only with the session: when the connection is lost, or when the daemon wants the memory and the
+ * client has shown no sign of life (any call on a reader, kvc_block_tile(), kvc_block_check() or kvc_unpin() of what it
+ * pinned, any request) for its reader.pin_grace_ms, or pins more than limits.pinned_bytes_per_uid allows for so long.
+ * kvc_block_check() tells. A pinned block may be deleted; it stays readable, and the check tells that too.
  */
-KVC_API int kvc_pin(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
-		    uint32_t ttl_ms, kvc_block **ret_blocks, int *ret_statuses);
+KVC_API int kvc_pin(kvc_space *space, kvc_reader *reader, const struct kvc_key *keys, size_t n,
+		    const struct kvc_range *range, kvc_block **ret_blocks, int *ret_statuses);
+
+/*
+ * As kvc_pin(), by asking the daemon for a lease: for ttl_ms (0: its default) whether the client shows signs of life or
+ * not; after that the block's memory may be reused, which kvc_block_check() tells. The handles belong to no thread.
+ */
+KVC_API int kvc_lease(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
+		      uint32_t ttl_ms, kvc_block **ret_blocks, int *ret_statuses);
 
 /* NULL is fine. Returns NULL. */
 KVC_API kvc_block *kvc_unpin(kvc_block *block);
@@ -344,14 +407,15 @@ struct kvc_tile {
 
 /*
  * The tile of one layer and global head. which is 'K' or 'V'. No call to the daemon. Results: KVC_OK; KVC_PARTIAL (that
- * page is not ready); KVC_STALE; KVC_RANGE; KVC_INVALID (no V in this space).
+ * page is not ready); KVC_STALE; KVC_CORRUPT (see enum kvc_verify); KVC_RANGE; KVC_INVALID (no V in this space).
  */
 KVC_API int kvc_block_tile(const kvc_block *block, char which, uint32_t layer, uint32_t head,
 			   struct kvc_tile *ret_tile);
 
 /*
- * Whether what was read since kvc_pin() was the block: KVC_OK, or KVC_STALE (it was deleted, its lease ran out, or the
- * connection that pinned it was lost). Call it after reading and before using the result. No call to the daemon.
+ * Whether what was read since it was pinned was the block: KVC_OK, or KVC_STALE (it was deleted or, its pin having
+ * ended, evicted; its lease ran out, or the connection that leased it was lost). Call it after reading and before using
+ * the result. No call to the daemon.
  */
 KVC_API int kvc_block_check(const kvc_block *block);
 

@@ -21,7 +21,7 @@ static void request_done(struct rpc_call *call, Kvpaged__V1__Reply *reply, int e
 }
 
 int lease_ask(struct lease_request *request, struct kvc_space *space, const struct kvc_key *keys, size_t n,
-	      const struct range *range, uint32_t ttl_ms)
+	      const struct range *range, uint32_t ttl_ms, struct kvp_record *record)
 {
 	_cleanup_free_ ProtobufCBinaryData *packed = keys_pack(keys, n);
 	Kvpaged__V1__Request message = KVPAGED__V1__REQUEST__INIT;
@@ -33,7 +33,8 @@ int lease_ask(struct lease_request *request, struct kvc_space *space, const stru
 		.space = space,
 		.keys = keys,
 		.n = n,
-		.asked_ns = clock_now_ns(CLOCK_BOOTTIME),
+		.record = record,
+		.asked_ns = record ? 0 : clock_now_ns(CLOCK_BOOTTIME),
 	};
 	if (!packed)
 		return -ENOMEM;
@@ -43,6 +44,7 @@ int lease_ask(struct lease_request *request, struct kvc_space *space, const stru
 	fetch.keys = packed;
 	fetch.range = &wire_range;
 	fetch.lease_ttl_ms = ttl_ms;
+	fetch.no_lease = record != NULL;
 	message.verb_case = KVPAGED__V1__REQUEST__VERB_FETCH;
 	message.fetch = &fetch;
 	return rpc_send(&space->client->connection.rpc, &message, &request->call);
@@ -78,6 +80,8 @@ int lease_take(struct lease_request *request, size_t i, struct lease *ret_lease)
 
 	if (item->status != KVP_OK)
 		return item->status <= UINT8_MAX ? (int)item->status : KVC_PROTOCOL;
+	if (request->record)
+		hazard_set(request->record, (unsigned)i, item->block);
 	r = block_view_at(&client->connection.arena->layout, item->block, item->generation, &lease.view);
 	if (r == -EPROTO)
 		return client_break(client, "the daemon leased a block that cannot be");
@@ -92,6 +96,8 @@ int lease_take(struct lease_request *request, size_t i, struct lease *ret_lease)
 	}
 	if (r == 0)
 		*ret_lease = lease;
+	else if (request->record)
+		hazard_clear(request->record, (unsigned)i);
 	else
 		lease_release(client, &lease.id, 1);
 	return r;
@@ -112,7 +118,7 @@ static void leases_return(struct lease_request *request)
 
 void lease_forget(struct lease_request *request)
 {
-	if (!request->done && lease_wait(request) == 0)
+	if (!request->done && lease_wait(request) == 0 && !request->record)
 		leases_return(request);
 	request->reply = rpc_reply_free(request->reply);
 }

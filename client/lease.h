@@ -2,9 +2,13 @@
 /*
  * Leases: the daemon's promise not to reuse the memory of blocks. They are asked for many keys at a time, and a second
  * request may be on its way while the blocks of the first are being read.
+ *
+ * With a record of control memory the same request asks for no lease: what it finds is pinned by the record's hazards
+ * when the answer is there, which saves giving it back by another request.
  */
 #pragma once
 
+#include "client/control.h"
 #include "client/kvclient.h"
 #include "client/lookup.h"
 #include "client/rpc.h"
@@ -20,25 +24,26 @@ struct lease_request {
 	struct kvc_space *space;
 	const struct kvc_key *keys; /* the caller's; n of them */
 	size_t n;
-	uint64_t asked_ns;          /* boottime before it was sent */
+	struct kvp_record *record;  /* whose hazard i pins block i; NULL: leases do */
+	uint64_t asked_ns;          /* boottime before it was sent; 0 with a record */
 	Kvpaged__V1__Reply *reply;
 	int error;
 	bool done;
 };
 
-/* The lease of one block. */
+/* The lease or pin of one block. */
 struct lease {
-	uint64_t id;
+	uint64_t id; /* 0: a pin */
 	struct block_view view;
 };
 
 /*
- * Asks for leases of blocks with every page in range, ttl_ms long (0: the daemon's default). The request is
- * on its way when 0 is returned, and must stay in place until lease_wait(). Results otherwise: negative
- * errno; nothing is on its way then.
+ * Asks for leases of blocks with every page in range, ttl_ms long (0: the daemon's default); or with a record, for
+ * KVP_HAZARDS blocks at most, where they are. The request is on its way when 0 is returned, and must stay in place
+ * until lease_wait(). Results otherwise: negative errno; nothing is on its way then.
  */
 int lease_ask(struct lease_request *request, struct kvc_space *space, const struct kvc_key *keys, size_t n,
-	      const struct range *range, uint32_t ttl_ms);
+	      const struct range *range, uint32_t ttl_ms, struct kvp_record *record);
 
 /*
  * Waits for the answer. Results: 0; a positive status of the request as a whole, in words; negative errno.
@@ -47,8 +52,9 @@ int lease_ask(struct lease_request *request, struct kvc_space *space, const stru
 int lease_wait(struct lease_request *request);
 
 /*
- * The i-th key's outcome, after lease_wait() returned 0. Results: KVC_OK and a lease; KVC_STALE (dead
- * already; nothing is leased); the daemon's status; -EPROTO (the answer cannot be; the connection is ended).
+ * The i-th key's outcome, after lease_wait() returned 0. Results: KVC_OK and a lease, or hazard i is set; KVC_STALE
+ * (dead already; nothing is leased or pinned); the daemon's status; -EPROTO (the answer cannot be; the connection is
+ * ended).
  */
 int lease_take(struct lease_request *request, size_t i, struct lease *ret_lease);
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Blocks as a reader of the shared arena sees them. Every number is read once, checked against the arena's
- * bounds, and believed only if the block's generation is the same afterwards. The functions read memory only;
+ * Blocks as a reader of the shared arena sees them (the innermost part is in probe.h). The functions read memory only;
  * they wait for nothing and may be called from any thread while the arena is mapped.
  *
  * A view is what was true at one generation. Pointers in it lie within the arena whatever happens; what they
@@ -9,20 +8,10 @@
  */
 #pragma once
 
-#include "client/arena.h"
+#include "client/probe.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-struct block_view {
-	const struct kvp_block *descriptor;
-	uint64_t generation;
-	uint64_t parent_hash;
-	const struct kvp_page *map; /* page_count entries */
-	uint32_t page_count;
-	uint32_t tokens;
-};
 
 /*
  * The block of this number at this generation, as a lease names it. Results: 0; KVC_STALE (it is no more at
@@ -36,12 +25,6 @@ int block_view_at(const struct arena_layout *arena, uint32_t number, uint64_t ge
  */
 int block_view_find(const struct arena_layout *arena, uint32_t space_id, const void *key, size_t key_bytes,
 		    struct block_view *ret_view);
-
-/* Whether the descriptor is that of this space and key. Meaningful if the view still stands afterwards. */
-bool block_view_is(const struct block_view *view, uint32_t space_id, const void *key, size_t key_bytes);
-
-/* Whether all that was read through the view before this call was the block's. */
-bool block_view_stands(const struct block_view *view);
 
 /*
  * The page's encoded bytes, page_bytes of them; NULL when it is not ready (or its place is impossible). index

@@ -6,6 +6,8 @@
 #include "client/block.h"
 #include "client/client.h"
 #include "client/completion.h"
+#include "client/forks.h"
+#include "client/reader.h"
 #include "client/reconnect.h"
 #include "client/space.h"
 #include "proto/limits.h"
@@ -24,9 +26,11 @@ static void client_free(struct kvc_client *client)
 	if (client_is_ours(client))
 		completion_unwatch(client);
 	connection_close(&client->connection);
-	block_free_all(client);
+	leased_free_all(client);
+	reader_free_all(client);
 	space_free_all(client);
 	completion_deinit(client);
+	verify_deinit(&client->verify);
 	(void)pthread_mutex_destroy(&client->lock);
 	free(client->socket_path);
 	free(client->name);
@@ -39,8 +43,12 @@ static const char *options_check(const struct kvc_options *options)
 {
 	if (options->struct_bytes != sizeof(*options))
 		return "struct_bytes is not sizeof(struct kvc_options)";
-	if (options->flags & ~(KVC_READ_ONLY | KVC_NO_RECONNECT))
+	if (options->flags & ~(KVC_READ_ONLY | KVC_NO_RECONNECT | KVC_NO_SPIN))
 		return "flags has an unknown bit";
+	if (options->pins_max > KVP_HAZARDS * KVP_RECORDS_MAX)
+		return "pins_max is more than 131,072";
+	if (options->verify > KVC_VERIFY_ALWAYS)
+		return "verify is not an enum kvc_verify";
 	if (options->client_name && (strlen(options->client_name) > KVP_NAME_BYTES_MAX ||
 				     !text_is_clean(options->client_name, strlen(options->client_name))))
 		return "client_name must be at most 128 bytes of UTF-8 without control characters";
@@ -75,6 +83,13 @@ static uint64_t staging_choose(const struct kvc_options *options)
 	return bytes;
 }
 
+static uint32_t records_choose(const struct kvc_options *options)
+{
+	uint32_t pins = options->pins_max ? options->pins_max : PINS_MAX_DEFAULT;
+
+	return (pins + KVP_HAZARDS - 1) / KVP_HAZARDS;
+}
+
 static int client_new(const struct kvc_options *options, struct kvc_client **ret_client)
 {
 	_cleanup_(client_freep) struct kvc_client *client = calloc(1, sizeof(*client));
@@ -83,14 +98,16 @@ static int client_new(const struct kvc_options *options, struct kvc_client **ret
 	if (!client)
 		return -ENOMEM;
 	r = pthread_mutex_init(&client->lock, NULL);
-	client->pid = getpid();
+	client->forks = forks_count();
 	client->flags = options->flags;
 	client->timeout_ms = options->timeout_ms ? options->timeout_ms : TIMEOUT_MS_DEFAULT;
 	client->staging_bytes = staging_choose(options);
+	client->records = records_choose(options);
 	client->completion_fd = -1;
 	client->finished_fd = -1;
 	list_init(&client->spaces);
 	list_init(&client->blocks);
+	list_init(&client->readers);
 	list_init(&client->finished);
 	connection_init(&client->connection);
 	if (r != 0)
@@ -100,6 +117,10 @@ static int client_new(const struct kvc_options *options, struct kvc_client **ret
 	if (!client->socket_path || !client->name)
 		return -ENOMEM;
 	r = completion_init(client);
+	if (r == 0)
+		r = verify_init(&client->verify, options->verify);
+	if (r == 0)
+		r = forks_watch();
 	if (r < 0)
 		return r;
 	*ret_client = take_ptr(client);
@@ -197,6 +218,7 @@ int kvc_client_info(kvc_client *client, struct kvc_info *ret_info)
 		.staging_bytes = connection->staging.bytes,
 		.reconnects = client->reconnect.count,
 		.lease_ttl_ms_max = connection->lease_ttl_ms_max,
+		.pins_max = connection->control ? connection->control->records * KVP_HAZARDS : 0,
 	};
 	memcpy(ret_info->server_version, connection->server_version, sizeof(connection->server_version));
 	client_unlock(client);

@@ -157,6 +157,7 @@ static int part_request(struct append_part *part, const struct kvc_space *space,
 	append.tokens = block->tokens;
 	append.n_pages = part->n;
 	append.pages = pointers;
+	append.no_event = part->job->batch != NULL;
 	request.verb_case = KVPAGED__V1__REQUEST__VERB_APPEND;
 	request.append = &append;
 	return rpc_send(&part->job->client->connection.rpc, &request, &part->call);

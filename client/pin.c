@@ -1,174 +1,108 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pinning and unpinning; see block.h. Reading pinned blocks is in tile.c. */
-#include "client/block.h"
+/* Finding, matching and pinning with a reader; see reader.h. By asking it is done in items.c and leased.c. */
 #include "client/client.h"
-#include "client/clock.h"
 #include "client/keys.h"
-#include "client/lease.h"
-
-#include "base/cleanup.h"
+#include "client/reader.h"
+#include "client/space.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
-struct pin {
-	struct kvc_space *space;
-	const struct kvc_key *keys;
-	size_t n;
-	const struct kvc_range *range;
-	uint32_t ttl_ms;
-	kvc_block **blocks;
-	int *statuses;
-};
-
-static void block_free(struct kvc_block *block)
+/* KVC_OK and the range, or why the call is refused. */
+static int range_check(const struct kvc_space *space, const struct kvc_range *wanted, struct range *ret_range)
 {
-	list_unlink(&block->link);
-	block->arena = arena_unref(block->arena);
-	free(block);
+	const char *wrong = range_resolve(space, wanted, ret_range);
+
+	return wrong ? client_refuse(space->client, KVC_RANGE, wrong) : KVC_OK;
 }
 
-void block_free_all(struct kvc_client *client)
+static int keys_check(const struct kvc_space *space, const struct kvc_key *keys, size_t n)
 {
-	list_for_each_safe(node, after, &client->blocks)
-		block_free(list_entry(node, struct kvc_block, link));
+	return keys_valid(keys, n) ? KVC_OK
+				   : client_refuse(space->client, KVC_INVALID, "every key must have 1..64 bytes");
 }
 
-/* As the daemon reckons it: its default for 0, its maximum for what is longer. */
-static uint64_t lease_end_ns(const struct kvc_client *client, const struct lease_request *request, uint32_t ttl_ms)
+int kvc_find(kvc_space *space, kvc_reader *reader, const struct kvc_key *key, const struct kvc_range *range)
 {
-	uint32_t max_ms = client->connection.lease_ttl_ms_max;
+	struct range pages;
+	int r = reader_check(reader, space, "kvc_find: reader is NULL");
 
-	if (ttl_ms == 0)
-		ttl_ms = client->connection.lease_ttl_ms;
-	if (ttl_ms > max_ms)
-		ttl_ms = max_ms;
-	return request->asked_ns + ttl_ms * NS_PER_MS;
+	if (r == KVC_OK && !key)
+		r = client_refuse(space->client, -EINVAL, "kvc_find: key is NULL");
+	if (r == KVC_OK)
+		r = keys_check(space, key, 1);
+	if (r == KVC_OK)
+		r = range_check(space, range, &pages);
+	return r == KVC_OK ? reader_find(reader, space, key, &pages) : r;
 }
 
-static struct kvc_block *block_new(const struct pin *op, const struct lease_request *request, const struct lease *lease)
+int reader_match(struct kvc_reader *reader, struct kvc_space *space, const struct kvc_key *keys, size_t n,
+		 const struct kvc_range *range, size_t *ret_matched)
 {
-	struct kvc_space *space = op->space;
-	struct kvc_client *client = space->client;
-	struct kvc_block *block = malloc(sizeof(*block));
+	struct kvc_block *block;
+	struct range pages;
+	size_t matched = 0;
+	int r = reader_check(reader, space, "");
 
-	if (!block)
-		return NULL;
-	*block = (struct kvc_block){
-		.client = client,
-		.arena = arena_ref(client->connection.arena),
-		.view = lease->view,
-		.lease_id = lease->id,
-		.lease_end_ns = lease_end_ns(client, request, op->ttl_ms),
-		.geometry = space->geometry,
-		.head_groups = space->head_groups,
-		.page_bytes = page_bytes(&space->geometry, lease->view.tokens),
-	};
-	list_push_back(&client->blocks, &block->link);
-	return block;
-}
-
-/* The i-th key of the request. KVC_OK or the block's status in *ret_status; negative errno ends the call. */
-static int key_pin(const struct pin *op, struct lease_request *request, size_t i, kvc_block **ret_block,
-		   int *ret_status)
-{
-	struct lease lease;
-	int status = lease_take(request, i, &lease);
-
-	if (status < 0)
-		return status;
-	if (status == KVC_OK) {
-		*ret_block = block_new(op, request, &lease);
-		if (!*ret_block) {
-			lease_release(op->space->client, &lease.id, 1);
-			return -ENOMEM;
+	if (r == KVC_OK)
+		r = range_check(space, range, &pages);
+	while (r == KVC_OK && matched < n) {
+		reader_ask_ahead(reader, space, keys, n, matched);
+		r = reader_pin(reader, space, &keys[matched], &pages, &block);
+		if (r == KVC_OK) {
+			reader_unpin(block);
+			matched++;
 		}
 	}
-	*ret_status = status;
-	return 0;
-}
-
-/* Pins n keys from the first-th on, which fit one request. */
-static int keys_pin(const struct pin *op, size_t first, size_t n, const struct range *range)
-{
-	struct lease_request request;
-	int r = lease_ask(&request, op->space, op->keys + first, n, range, op->ttl_ms);
-
-	if (r < 0)
+	if (r != KVC_OK && r != KVC_MISS && r != KVC_PARTIAL)
 		return r;
-	r = lease_wait(&request);
-	for (size_t i = 0; i < n && r == 0; i++)
-		r = key_pin(op, &request, i, &op->blocks[first + i], &op->statuses[first + i]);
-	lease_forget(&request);
-	return r;
+	*ret_matched = matched;
+	return KVC_OK;
 }
 
-static void block_unpin(struct kvc_client *client, struct kvc_block *block)
+static void unpin_all(kvc_block **blocks, size_t n)
 {
-	if (block->arena == client->connection.arena)
-		lease_release(client, &block->lease_id, 1);
-	block_free(block);
+	for (size_t i = 0; i < n; i++)
+		blocks[i] = kvc_unpin(blocks[i]);
 }
 
-static int pin_op(struct kvc_client *client, void *data)
+/* Whether this is an answer about a block, not about the call. */
+static bool is_answer(int r)
 {
-	const struct pin *op = data;
-	struct range range;
-	const char *wrong = range_resolve(op->space, op->range, &range);
-	int r = space_check(op->space);
-
-	if (r == 0 && wrong) {
-		words_set(&client->words, "%s", wrong);
-		return KVC_RANGE;
-	}
-	for (size_t i = 0; i < op->n; i++)
-		op->blocks[i] = NULL;
-	for (size_t first = 0, n; r == 0 && first < op->n; first += n) {
-		n = keys_batch(client, op->n - first);
-		r = keys_pin(op, first, n, &range);
-	}
-	for (size_t i = 0; i < op->n && r != 0; i++) {
-		if (op->blocks[i])
-			block_unpin(client, op->blocks[i]);
-		op->blocks[i] = NULL;
-	}
-	return r;
+	return r == KVC_OK || r == KVC_MISS || r == KVC_PARTIAL || r == KVC_TOO_MANY;
 }
 
-int kvc_pin(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range, uint32_t ttl_ms,
+int kvc_pin(kvc_space *space, kvc_reader *reader, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
 	    kvc_block **ret_blocks, int *ret_statuses)
 {
-	struct pin op = {
-		.space = space,
-		.keys = keys,
-		.n = n,
-		.range = range,
-		.ttl_ms = ttl_ms,
-		.blocks = ret_blocks,
-		.statuses = ret_statuses,
-	};
+	struct range pages;
+	int r;
 
-	if (!space)
-		return -EINVAL;
-	if (n > 0 && (!keys || !ret_blocks || !ret_statuses))
-		return client_refuse(space->client, -EINVAL, "kvc_pin: an argument is NULL");
-	if (!keys_valid(keys, n))
-		return client_refuse(space->client, KVC_INVALID, "every key must have 1..64 bytes");
-	return client_run(space->client, pin_op, &op);
+	if (!reader)
+		return kvc_lease(space, keys, n, range, 0, ret_blocks, ret_statuses);
+	r = reader_check(reader, space, "");
+	if (r == KVC_OK && n > 0 && (!keys || !ret_blocks || !ret_statuses))
+		r = client_refuse(space->client, -EINVAL, "kvc_pin: an argument is NULL");
+	if (r == KVC_OK)
+		r = keys_check(space, keys, n);
+	if (r == KVC_OK)
+		r = range_check(space, range, &pages);
+	for (size_t i = 0; r == KVC_OK && i < n; i++) {
+		reader_ask_ahead(reader, space, keys, n, i);
+		ret_blocks[i] = NULL;
+		ret_statuses[i] = reader_pin(reader, space, &keys[i], &pages, &ret_blocks[i]);
+		if (!is_answer(ret_statuses[i])) {
+			r = ret_statuses[i];
+			unpin_all(ret_blocks, i);
+		}
+	}
+	return r;
 }
 
 kvc_block *kvc_unpin(kvc_block *block)
 {
-	struct kvc_client *client;
-
-	if (!block)
-		return NULL;
-	client = block->client;
-	if (client_lock(client) == 0) {
-		block_unpin(client, block);
-		client_unlock(client);
-	} else {
-		block_free(block); /* a forked child's copy */
-	}
+	if (block && block->record)
+		reader_unpin(block);
+	else if (block)
+		leased_unpin(block);
 	return NULL;
 }

@@ -19,7 +19,9 @@ void reconnect_options(const struct kvc_client *client, struct connection_option
 		.socket_path = client->socket_path,
 		.client_name = client->name,
 		.staging_bytes = client->flags & KVC_READ_ONLY ? 0 : client->staging_bytes,
+		.records = client->records,
 		.timeout_ms = client->timeout_ms,
+		.spin_us = client->flags & KVC_NO_SPIN ? 0 : SPIN_US_DEFAULT,
 	};
 }
 

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-void rpc_init(struct rpc *rpc, int socket, uint32_t timeout_ms, struct words *words)
+void rpc_init(struct rpc *rpc, int socket, uint32_t timeout_ms, uint32_t spin_us, struct words *words)
 {
 	*rpc = (struct rpc){
 		.socket = socket,
@@ -27,6 +27,7 @@ void rpc_init(struct rpc *rpc, int socket, uint32_t timeout_ms, struct words *wo
 		.in_flight_max = 1,
 		.words = words,
 	};
+	spin_init(&rpc->spin, spin_us);
 	list_init(&rpc->pending);
 	frame_reader_init(&rpc->reader, KVP_FRAME_BYTES_MAX);
 }
@@ -161,9 +162,13 @@ static ssize_t socket_read(struct rpc *rpc, uint8_t *space, size_t n)
 	return got == 0 ? -ECONNRESET : got;
 }
 
-static int socket_drain(struct rpc *rpc)
+/*
+ * Handles what is there. A read that did not fill the room has emptied the socket, but the end of the connection may be
+ * behind it: to_end looks for that too. Results: 1; 0 when there was nothing; the error that ends the connection.
+ */
+static int socket_drain(struct rpc *rpc, bool to_end)
 {
-	for (;;) {
+	for (int any = 0;; any = 1) {
 		size_t n;
 		uint8_t *space = frame_reader_space(&rpc->reader, &n);
 		ssize_t got;
@@ -173,11 +178,13 @@ static int socket_drain(struct rpc *rpc)
 			return -ENOMEM;
 		got = socket_read(rpc, space, n);
 		if (got <= 0)
-			return (int)got;
+			return got < 0 ? (int)got : any;
 		frame_reader_filled(&rpc->reader, (size_t)got);
 		r = frames_dispatch(rpc);
 		if (r < 0)
 			return r;
+		if (!to_end && (size_t)got < n)
+			return 1;
 	}
 }
 
@@ -187,7 +194,7 @@ int rpc_collect(struct rpc *rpc)
 
 	if (rpc->error)
 		return rpc->error;
-	r = socket_drain(rpc);
+	r = socket_drain(rpc, true);
 	return r < 0 ? rpc_break(rpc, r) : 0;
 }
 
@@ -206,15 +213,38 @@ static int socket_poll(const struct rpc *rpc, short events)
 	return n == 0 ? -ETIMEDOUT : 0;
 }
 
+/* Waits awake for a while. Results as socket_drain()'s. */
+static int socket_spin(struct rpc *rpc)
+{
+	uint64_t begin_ns = clock_now_ns(CLOCK_MONOTONIC);
+	int r;
+
+	do
+		r = socket_drain(rpc, false);
+	while (r == 0 && clock_now_ns(CLOCK_MONOTONIC) - begin_ns < rpc->spin.limit_ns);
+	return r;
+}
+
+/* Waits asleep. The same results. */
+static int socket_sleep(struct rpc *rpc)
+{
+	int r = socket_poll(rpc, POLLIN);
+
+	return r == 0 ? socket_drain(rpc, false) : r;
+}
+
 int rpc_wait(struct rpc *rpc)
 {
-	int r;
+	int r = 0;
 
 	if (rpc->error)
 		return rpc->error;
-	r = socket_poll(rpc, POLLIN);
+	if (spin_pays(&rpc->spin)) {
+		r = socket_spin(rpc);
+		spin_note(&rpc->spin, r != 0);
+	}
 	if (r == 0)
-		r = socket_drain(rpc);
+		r = socket_sleep(rpc);
 	return r < 0 ? rpc_break(rpc, r) : 0;
 }
 
@@ -234,7 +264,7 @@ static int socket_send_all(struct rpc *rpc, const uint8_t *bytes, size_t n)
 			return (int)sent;
 		r = sent == -EPIPE ? 0 : socket_poll(rpc, POLLIN | POLLOUT);
 		if (r == 0)
-			r = socket_drain(rpc); /* a peer that closed may have said why */
+			r = socket_drain(rpc, true); /* a peer that closed may have said why */
 		if (r < 0)
 			return r;
 		if (sent == -EPIPE)

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "base/spin.h"
 #include "proto/frame.h"
 #include "proto/limits.h"
 
@@ -53,13 +54,14 @@ struct rpc {
 	struct frame_reader reader;
 	struct rpc_fds *fds; /* NULL: descriptors are a violation */
 	struct words *words; /* of the client */
+	struct spin spin;    /* for answers */
 };
 
 /*
- * Takes the socket (non-blocking). timeout_ms bounds each wait without progress. One request in flight until
- * told otherwise.
+ * Takes the socket (non-blocking). timeout_ms bounds each wait without progress; answers are waited for awake for
+ * spin_us, where that pays. One request in flight until told otherwise.
  */
-void rpc_init(struct rpc *rpc, int socket, uint32_t timeout_ms, struct words *words);
+void rpc_init(struct rpc *rpc, int socket, uint32_t timeout_ms, uint32_t spin_us, struct words *words);
 
 /* Ends pending calls with -ECONNRESET, or the error there was, and closes the socket. */
 void rpc_deinit(struct rpc *rpc);

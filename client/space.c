@@ -45,9 +45,9 @@ static const char *reply_take(const Kvpaged__V1__OpenSpaceReply *reply, struct k
 	space->id = reply->space_id;
 	space->head_groups = page_head_groups(&space->geometry);
 	space->page_count = page_count(&space->geometry);
+	space->page_bytes = page_bytes(&space->geometry, space->geometry.block_tokens);
 	if (space->geometry.page_heads != reply->schema->page_heads || space->head_groups != reply->head_groups ||
-	    space->page_count != reply->page_count ||
-	    page_bytes(&space->geometry, space->geometry.block_tokens) != reply->page_bytes)
+	    space->page_count != reply->page_count || space->page_bytes != reply->page_bytes)
 		return "the daemon divides the space's blocks into other pages than this library";
 	return NULL;
 }
@@ -138,15 +138,17 @@ static int space_reopen(struct kvc_client *client, struct kvc_space *space)
 	r = open_exchange(client, space->name, &space->schema, &reply);
 	if (r < 0 || r == KVC_STOPPING)
 		return r;
-	space->broken = r;
-	if (r != 0)
+	if (r != 0) {
+		space->broken = r;
 		return 0;
+	}
 	wrong = reply_take(reply->open_space, found);
 	if (!wrong && memcmp(&found->geometry, &space->geometry, sizeof(found->geometry)) != 0)
 		wrong = "the daemon opened a space with another schema than it was asked for";
 	if (wrong)
 		return client_break(client, wrong);
 	space->id = found->id;
+	space->broken = KVC_OK;
 	return 0;
 }
 
@@ -169,12 +171,14 @@ int space_check(struct kvc_space *space)
 {
 	struct words *words = &space->client->words;
 
-	if (space->broken == KVC_NO_SPACE_NAMED)
+	int r = space_broken(space);
+
+	if (r == KVC_NO_SPACE_NAMED || r == KVC_BUSY)
 		words_set(words, "the space %s was dropped", space->name);
-	else if (space->broken != KVC_OK)
+	else if (r != KVC_OK)
 		words_set(words, "the space %s could not be opened again after the daemon restarted: %s", space->name,
-			  kvc_strerror(space->broken));
-	return space->broken;
+			  kvc_strerror(r));
+	return r == KVC_BUSY ? KVC_NO_SPACE_NAMED : r;
 }
 
 void space_free_all(struct kvc_client *client)
@@ -185,14 +189,14 @@ void space_free_all(struct kvc_client *client)
 	}
 }
 
-/* The daemon may give the number to another space now: no handle may use it any more. */
-static void handles_invalidate(struct kvc_client *client, const char *name)
+/* Handles of this name that are in one state come into another. */
+static void handles_mark(struct kvc_client *client, const char *name, int from, int to)
 {
 	list_for_each(node, &client->spaces) {
 		struct kvc_space *space = list_entry(node, struct kvc_space, link);
 
-		if (strcmp(space->name, name) == 0)
-			space->broken = KVC_NO_SPACE_NAMED;
+		if (strcmp(space->name, name) == 0 && space->broken == from)
+			space->broken = to;
 	}
 }
 
@@ -208,9 +212,13 @@ static int space_drop_op(struct kvc_client *client, void *data)
 	drop.name.len = strlen(name);
 	request.verb_case = KVPAGED__V1__REQUEST__VERB_DROP_SPACE;
 	request.drop_space = &drop;
+	/*
+	 * Once it is dropped the daemon may give the number to another space, so no handle may use it from before on:
+	 * readers in other threads look at it without the lock.
+	 */
+	handles_mark(client, name, KVC_OK, KVC_BUSY);
 	r = client_exchange(client, &request, KVPAGED__V1__REPLY__VERB__NOT_SET, &reply);
-	if (r == 0)
-		handles_invalidate(client, name);
+	handles_mark(client, name, KVC_BUSY, r == 0 ? KVC_NO_SPACE_NAMED : KVC_OK);
 	return r;
 }
 

@@ -16,14 +16,24 @@ static bool part_resolve(uint32_t begin, uint32_t count, uint32_t total, uint32_
 	return true;
 }
 
+/* The usual case, for which no division is needed. */
+static bool is_everything(const struct kvc_range *wanted)
+{
+	return (wanted->layer_begin | wanted->layer_count | wanted->head_begin | wanted->head_count) == 0;
+}
+
 const char *range_resolve(const struct kvc_space *space, const struct kvc_range *wanted, struct range *ret_range)
 {
-	static const struct kvc_range everything = { 0 };
 	uint32_t page_heads = space->geometry.page_heads;
 	struct range range;
 
-	if (!wanted)
-		wanted = &everything;
+	if (!wanted || is_everything(wanted)) {
+		*ret_range = (struct range){
+			.layer_end = space->geometry.layers,
+			.head_end = space->geometry.kv_heads,
+		};
+		return NULL;
+	}
 	range.layer_begin = wanted->layer_begin;
 	range.head_begin = wanted->head_begin;
 	if (!part_resolve(wanted->layer_begin, wanted->layer_count, space->geometry.layers, &range.layer_end))

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading pinned blocks in place: no lock, no daemon; see block.h. */
 #include "client/block.h"
+#include "client/client.h"
 #include "client/clock.h"
+#include "client/reader.h"
 #include "client/tensor.h"
 #include "codec/codec.h"
 
@@ -17,7 +19,13 @@ int kvc_block_check(const kvc_block *block)
 	if (!block)
 		return -EINVAL;
 	/* The generation first: it stands for the reads before this call, the rest only for the lease. */
-	if (!block_view_stands(&block->view) || !arena_session_stands(block->arena))
+	if (block->record)
+		reader_beat(block->record);
+	if (!block_view_stands(&block->view))
+		return KVC_STALE;
+	if (block->record)
+		return KVC_OK;
+	if (!arena_session_stands(block->arena))
 		return KVC_STALE;
 	return clock_now_ns(CLOCK_BOOTTIME) < block->lease_end_ns ? KVC_OK : KVC_STALE;
 }
@@ -27,7 +35,8 @@ int kvc_block_tile(const kvc_block *block, char which, uint32_t layer, uint32_t 
 	const struct page_schema *geometry;
 	bool value = which == 'V';
 	const uint8_t *page;
-	uint32_t offset, bytes;
+	uint32_t index, offset, bytes;
+	bool intact;
 
 	if (!block || !ret_tile)
 		return -EINVAL;
@@ -36,12 +45,16 @@ int kvc_block_tile(const kvc_block *block, char which, uint32_t layer, uint32_t 
 		return KVC_INVALID;
 	if (layer >= geometry->layers || head >= geometry->kv_heads)
 		return KVC_RANGE;
-	page = block_view_page(&block->arena->layout, &block->view,
-			       layer * block->head_groups + head / geometry->page_heads, block->page_bytes);
+	index = layer * block->head_groups + head / geometry->page_heads;
+	page = block_view_page(&block->arena->layout, &block->view, index, block->page_bytes);
+	intact = page && verify_page(&block->client->verify, &block->arena->layout, &block->view, index, page,
+				     block->page_bytes);
 	if (kvc_block_check(block) != KVC_OK)
 		return KVC_STALE;
 	if (!page)
 		return KVC_PARTIAL;
+	if (!intact)
+		return KVC_CORRUPT;
 	page_tile(geometry, block->view.tokens, head % geometry->page_heads, value, &offset, &bytes);
 	*ret_tile = (struct kvc_tile){
 		.bytes = page + offset,

@@ -186,7 +186,7 @@ static int get(struct ctl *ctl, kvc_space *space, const struct args *args, const
 	if (status == CTL_OK) {
 		fetch.k = plane_tensor(&planes[0], dtype);
 		fetch.v = plane_tensor(&planes[1], dtype);
-		r = kvc_fetch(space, &fetch, 1);
+		r = kvc_fetch(space, NULL, &fetch, 1);
 		if (r != KVC_OK)
 			status = ctl_fail(ctl, "get", r);
 		else if (fetch.status != KVC_OK) {

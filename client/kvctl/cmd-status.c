@@ -25,6 +25,8 @@ static const char *const shown_counters[] = {
 	"blocks_partial",
 	"tokens",
 	"leases",
+	"blocks_pinned",
+	"local_reads_total",
 	"append_blocks_total",
 	"fetch_hits_total",
 	"fetch_misses_total",
@@ -96,12 +98,13 @@ static void print_text(const struct kvc_stats *stats)
 		     printable(stats->server_version, strlen(stats->server_version), version),
 		     format_ms(stats->uptime_ms, up), stats->incarnation);
 	print_memory(stats);
-	(void)printf("clients  %" PRIu64 " sessions, %" PRIu64 " leases\n", counter(stats, "sessions"),
-		     counter(stats, "leases"));
-	(void)printf("traffic  %" PRIu64 " blocks fetched, %" PRIu64 " missed, %" PRIu64 " stored, %" PRIu64
-		     " evicted for room\n",
-		     counter(stats, "fetch_hits_total"), counter(stats, "fetch_misses_total"),
-		     counter(stats, "append_blocks_total"), counter(stats, "evictions_capacity_total"));
+	(void)printf("clients  %" PRIu64 " sessions, %" PRIu64 " leases, %" PRIu64 " blocks pinned\n",
+		     counter(stats, "sessions"), counter(stats, "leases"), counter(stats, "blocks_pinned"));
+	(void)printf("traffic  %" PRIu64 " blocks read in place, %" PRIu64 " fetched, %" PRIu64 " missed, %" PRIu64
+		     " stored, %" PRIu64 " evicted for room\n",
+		     counter(stats, "local_reads_total"), counter(stats, "fetch_hits_total"),
+		     counter(stats, "fetch_misses_total"), counter(stats, "append_blocks_total"),
+		     counter(stats, "evictions_capacity_total"));
 	(void)printf("loop     %" PRIu64 " turns; longest %.3f ms of CPU time (%" PRIu64
 		     " above 1 ms), %.3f ms by the clock (%" PRIu64 " above 1 ms)\n",
 		     counter(stats, "loop_turns_total"), (double)counter(stats, "loop_work_max_us") / 1e3,

@@ -94,6 +94,7 @@ int ctl_fail(struct ctl *ctl, const char *doing, int result)
 int ctl_open(struct ctl *ctl, uint32_t flags)
 {
 	struct kvc_options options = {
+		.pins_max = 1, /* it only asks */
 		.struct_bytes = sizeof(options),
 		.socket_path = ctl->socket_path,
 		.client_name = "kvctl",

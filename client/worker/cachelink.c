@@ -25,6 +25,7 @@
 struct cachelink {
 	kvc_client *client;
 	kvc_space *space;
+	kvc_reader *reader; /* NULL: reading asks the daemon */
 	char name[SPACE_NAME_BYTES_MAX + 1];
 	void (*notice)(void *context, const char *text);
 	void *notice_context;
@@ -132,6 +133,16 @@ static int open_space(struct cachelink *link, const struct model *model, const s
 			 kvc_error(link->client));
 }
 
+/* Without a reader (the daemon's limits) it works too, with a request for each read. */
+static int open_reader(struct cachelink *link, struct fault *fault)
+{
+	int r = kvc_reader_open(link->client, &link->reader);
+
+	if (r >= 0)
+		return 0;
+	return fault_set(fault, r, "cannot open a reader: %s", kvc_error(link->client));
+}
+
 int cachelink_open(const struct cachelink_options *options, const struct model *model,
 		   const struct kvstore *shape, struct cachelink **ret_link, struct fault *fault)
 {
@@ -152,6 +163,8 @@ int cachelink_open(const struct cachelink_options *options, const struct model *
 	r = connect_client(link, options->socket_path, shape, fault);
 	if (r == 0)
 		r = open_space(link, model, shape, fault);
+	if (r == 0)
+		r = open_reader(link, fault);
 	if (r < 0)
 		return r;
 	link->alive = true;
@@ -164,6 +177,7 @@ struct cachelink *cachelink_free(struct cachelink *link)
 	if (!link)
 		return NULL;
 	cachelink_flush(link);
+	(void)kvc_reader_close(link->reader);
 	(void)kvc_space_close(link->space);
 	(void)kvc_close(link->client);
 	free(link);
@@ -226,7 +240,7 @@ static size_t match(struct cachelink *link, const struct cache_key *keys, uint32
 		return 0;
 	for (uint32_t i = 0; i < n; i++)
 		wanted[i] = (struct kvc_key){ keys[i].bytes, sizeof(keys[i].bytes) };
-	r = kvc_match(link->space, wanted, n, NULL, &matched);
+	r = kvc_match(link->space, link->reader, wanted, n, NULL, &matched);
 	if (r < 0)
 		lose(link, r);
 	return r == 0 ? matched : 0;
@@ -256,7 +270,7 @@ static uint32_t fetch_decoded(struct cachelink *link, const struct cache_key *ke
 		fetches[i].k = block_tensor(store, store->k, i);
 		fetches[i].v = block_tensor(store, store->v, i);
 	}
-	r = kvc_fetch(link->space, fetches, n);
+	r = kvc_fetch(link->space, link->reader, fetches, n);
 	if (r < 0) {
 		lose(link, r);
 		return 0;
@@ -303,7 +317,7 @@ static uint32_t pin_and_copy(struct cachelink *link, const struct cache_key *key
 	n = n < PIN_BATCH ? n : PIN_BATCH;
 	for (uint32_t i = 0; i < n; i++)
 		wanted[i] = (struct kvc_key){ keys[i].bytes, sizeof(keys[i].bytes) };
-	r = kvc_pin(link->space, wanted, n, NULL, 0, blocks, statuses);
+	r = kvc_pin(link->space, link->reader, wanted, n, NULL, blocks, statuses);
 	if (r < 0)
 		lose(link, r);
 	while (r == KVC_OK && copied < n && copy_block(blocks[copied], store, index + copied))

@@ -103,7 +103,7 @@ static int do_fetch(struct state *state, struct worker_answer *answer)
 		};
 	}
 	answer->begin_ns = now_ns();
-	r = kvc_fetch(state->space, blocks, shape->batch);
+	r = kvc_fetch(state->space, NULL, blocks, shape->batch);
 	answer->end_ns = now_ns();
 	for (uint32_t i = 0; r == KVC_OK && i < shape->batch; i++)
 		r = blocks[i].status;

@@ -52,7 +52,7 @@ static int round_trip(kvc_client *client, kvc_space *space)
 		return fail("append", r, client);
 	fetch.k = tensor(k_back);
 	fetch.v = tensor(v_back);
-	r = kvc_fetch(space, &fetch, 1);
+	r = kvc_fetch(space, NULL, &fetch, 1);
 	if (r == KVC_OK)
 		r = fetch.status;
 	if (r != KVC_OK)

@@ -286,7 +286,7 @@ static int child_checks(struct rig *rig, kvc_block *block)
 		return 1;
 	if (fetch_block(rig->space, "k", 1) != -ECHILD)
 		return 2;
-	if (kvc_match(rig->space, &key, 1, NULL, &n) != -ECHILD)
+	if (kvc_match(rig->space, NULL, &key, 1, NULL, &n) != -ECHILD)
 		return 3;
 	if (kvc_stats_get(rig->client, &stats) != -ECHILD || stats)
 		return 4;
@@ -298,7 +298,7 @@ static int child_checks(struct rig *rig, kvc_block *block)
 		return 7;
 	if (kvc_completion_fd(rig->client) != -ECHILD)
 		return 8;
-	if (kvc_match(rig->space, NULL, 1, NULL, &n) != -ECHILD)
+	if (kvc_match(rig->space, NULL, NULL, 1, NULL, &n) != -ECHILD)
 		return 9;
 	if (!strstr(kvc_error(rig->client), "another process"))
 		return 10;
@@ -320,7 +320,7 @@ static void test_fork(void **state)
 	rig_start(&rig);
 	fd = kvc_completion_fd(rig.client);
 	assert_int_equal(append_block(rig.space, "k", NULL, 1, 32), KVC_OK);
-	assert_int_equal(kvc_pin(rig.space, &key, 1, NULL, 0, &block, &status), KVC_OK);
+	assert_int_equal(kvc_lease(rig.space, &key, 1, NULL, 0, &block, &status), KVC_OK);
 	child = fork();
 	assert_true(child >= 0);
 	if (child == 0)

@@ -58,7 +58,7 @@ static void round_trip(kvc_client *client, uint32_t codec, const struct shape *s
 	box_new(&v2, layout_out, dtype_out, shape->layers, shape->kv_heads, shape->tokens, shape->head_dim_v);
 	fetch.k = k2.tensor;
 	fetch.v = v2.tensor;
-	assert_int_equal(kvc_fetch(space, &fetch, 1), KVC_OK);
+	assert_int_equal(kvc_fetch(space, NULL, &fetch, 1), KVC_OK);
 	assert_int_equal(fetch.status, KVC_OK);
 	assert_int_equal(fetch.tokens, shape->tokens);
 	box_expect(&k2, seed, 'K', 0, 0, shape->tokens, codec_error_max(codec));
@@ -112,7 +112,7 @@ static void test_fetch_writes_nothing_else(void **state)
 	box_new(&k, LAYOUT_TOKEN_MAJOR, KVC_F32, 3, 4, 32, 64);
 	box_new(&v, LAYOUT_HEAD_MAJOR, KVC_F32, 3, 4, 32, 64);
 	fetch.k = k.tensor;
-	assert_int_equal(kvc_fetch(space, &fetch, 1), KVC_OK); /* V is not wanted */
+	assert_int_equal(kvc_fetch(space, NULL, &fetch, 1), KVC_OK); /* V is not wanted */
 	assert_int_equal(fetch.status, KVC_OK);
 	assert_int_equal(fetch.tokens, 5);
 	box_expect(&k, 1, 'K', 0, 0, 5, codec_error_max(KVC_CODEC_Q8));
@@ -122,7 +122,7 @@ static void test_fetch_writes_nothing_else(void **state)
 	for (size_t i = 0; i < v.bytes; i++)
 		assert_int_equal(v.memory[i], 0xa5);
 	fetch.k.data = NULL;
-	assert_int_equal(kvc_fetch(space, &fetch, 1), KVC_OK); /* nothing wanted: is it there? */
+	assert_int_equal(kvc_fetch(space, NULL, &fetch, 1), KVC_OK); /* nothing wanted: is it there? */
 	assert_int_equal(fetch.status, KVC_OK);
 	assert_int_equal(fetch.tokens, 5);
 	box_free(&k);
@@ -170,11 +170,11 @@ static void test_two_ranks(void **state)
 	assert_int_equal(part.pages_stored, 3);
 	box_free(&k);
 	box_free(&v);
-	assert_int_equal(kvc_match(sb, &key, 1, NULL, &matched), KVC_OK);
+	assert_int_equal(kvc_match(sb, NULL, &key, 1, NULL, &matched), KVC_OK);
 	assert_int_equal(matched, 0);
-	assert_int_equal(kvc_match(sb, &key, 1, &low, &matched), KVC_OK);
+	assert_int_equal(kvc_match(sb, NULL, &key, 1, &low, &matched), KVC_OK);
 	assert_int_equal(matched, 1);
-	assert_int_equal(kvc_match(sb, &key, 1, &high, &matched), KVC_OK);
+	assert_int_equal(kvc_match(sb, NULL, &key, 1, &high, &matched), KVC_OK);
 	assert_int_equal(matched, 0);
 	assert_int_equal(fetch_block(sb, "shared", 7), KVC_PARTIAL);
 	part = rank_part(2, &k, &v);
@@ -234,7 +234,7 @@ static void test_fetch_part(void **state)
 	box_new(&v, LAYOUT_TOKEN_MAJOR, KVC_F32, 2, 2, 32, 64);
 	fetch.k = k.tensor;
 	fetch.v = v.tensor;
-	assert_int_equal(kvc_fetch(space, &fetch, 1), KVC_OK);
+	assert_int_equal(kvc_fetch(space, NULL, &fetch, 1), KVC_OK);
 	assert_int_equal(fetch.status, KVC_OK);
 	box_expect(&k, 3, 'K', 1, 2, 32, codec_error_max(KVC_CODEC_Q8));
 	box_expect(&v, 3, 'V', 1, 2, 32, codec_error_max(KVC_CODEC_Q8));
@@ -408,13 +408,13 @@ static void test_long_chain(void **state)
 	assert_int_equal(kvc_append(space, blocks, N), KVC_OK);
 	for (uint32_t i = 0; i < N; i++)
 		assert_int_equal(blocks[i].status, KVC_OK);
-	assert_int_equal(kvc_match(space, keys, N, NULL, &matched), KVC_OK);
+	assert_int_equal(kvc_match(space, NULL, keys, N, NULL, &matched), KVC_OK);
 	assert_int_equal(matched, N);
 	fetches[20].key = key_of("not there");
 	fetches[50].key.n = 0;
 	fetches[60].range.layer_begin = 3;
 	fetches[70].range.layer_count = 1; /* another range in the middle */
-	assert_int_equal(kvc_fetch(space, fetches, N), KVC_OK);
+	assert_int_equal(kvc_fetch(space, NULL, fetches, N), KVC_OK);
 	for (uint32_t i = 0; i < N; i++) {
 		struct box part = { .tensor = fetches[i].k, .layers = i == 70 ? 1 : 3, .heads = 4,
 				    .tokens = 32, .head_dim = 64 };
@@ -460,7 +460,7 @@ static void test_fetch_more_than_the_lease_quota(void **state)
 		assert_int_equal(append_block(space, names[i], NULL, i, 64), KVC_OK);
 		fetches[i] = (struct kvc_fetch){ .key = key_of(names[i]), .k = k.tensor, .v = v.tensor };
 	}
-	assert_int_equal(kvc_fetch(space, fetches, N), KVC_OK);
+	assert_int_equal(kvc_fetch(space, NULL, fetches, N), KVC_OK);
 	for (unsigned i = 0; i < N; i++)
 		assert_int_equal(fetches[i].status, KVC_OK);
 	box_expect(&k, N - 1, 'K', 0, 0, 64, 0);

@@ -72,7 +72,7 @@ static void test_pins_over_a_restart(void **state)
 
 	rig_start(&rig, 0, 10000);
 	assert_int_equal(append_block(rig.space, "k", NULL, 6, 32), KVC_OK);
-	assert_int_equal(kvc_pin(rig.space, &key, 1, NULL, 0, &block, &status), KVC_OK);
+	assert_int_equal(kvc_lease(rig.space, &key, 1, NULL, 0, &block, &status), KVC_OK);
 	assert_int_equal(kvc_block_tile(block, 'K', 2, 1, &tile), KVC_OK);
 	test_daemon_kill(&rig.d);
 	for (uint32_t c = 0; c < 64; c++)
@@ -84,7 +84,7 @@ static void test_pins_over_a_restart(void **state)
 	for (uint32_t t = 0; t < 32; t++)
 		for (uint32_t c = 0; c < 64; c++)
 			assert_true(((const float *)tile.bytes)[t * 64 + c] == value_at(6, 'K', 2, 1, t, c));
-	assert_int_equal(kvc_pin(rig.space, &key, 1, NULL, 0, &second, &status), KVC_OK);
+	assert_int_equal(kvc_lease(rig.space, &key, 1, NULL, 0, &second, &status), KVC_OK);
 	assert_int_equal(kvc_block_check(second), KVC_OK);
 	kvc_unpin(block); /* of an earlier session: gives nothing back */
 	assert_int_equal(counter_of(rig.client, "leases"), 1);
@@ -309,7 +309,7 @@ static void test_ends_without_a_daemon(void **state)
 
 	rig_start(&rig, 0, 60000);
 	assert_int_equal(append_block(rig.space, "k", NULL, 6, 32), KVC_OK);
-	assert_int_equal(kvc_pin(rig.space, &key, 1, NULL, 0, &block, &status), KVC_OK);
+	assert_int_equal(kvc_lease(rig.space, &key, 1, NULL, 0, &block, &status), KVC_OK);
 	test_daemon_kill(&rig.d);
 	kvc_unpin(block);
 	kvc_space_close(rig.space);

@@ -289,7 +289,7 @@ int fetch_block(kvc_space *space, const char *key, uint32_t seed)
 		schema->head_dim_v);
 	block.k = k.tensor;
 	block.v = v.tensor;
-	r = kvc_fetch(space, &block, 1);
+	r = kvc_fetch(space, NULL, &block, 1);
 	if (r == 0 && block.status == KVC_OK) {
 		assert_in_range(block.tokens, 1, schema->block_tokens);
 		box_expect(&k, seed, 'K', 0, 0, block.tokens, codec_error_max(schema->codec_k));
@@ -308,7 +308,7 @@ size_t match_keys(kvc_space *space, const char *const *keys, size_t n)
 	assert_true(n <= 16);
 	for (size_t i = 0; i < n; i++)
 		list[i] = key_of(keys[i]);
-	assert_int_equal(kvc_match(space, list, n, NULL, &matched), KVC_OK);
+	assert_int_equal(kvc_match(space, NULL, list, n, NULL, &matched), KVC_OK);
 	return matched;
 }
 

@@ -193,24 +193,24 @@ static void test_bad_arguments(void **state)
 	EXPECT_APPEND(range.head_count, 1, KVC_RANGE);
 	assert_int_equal(counter_of(client, "blocks"), 0);
 
-	assert_int_equal(kvc_fetch(space, NULL, 1), -EINVAL);
+	assert_int_equal(kvc_fetch(space, NULL, NULL, 1), -EINVAL);
 	fetch.range = bad;
-	assert_int_equal(kvc_fetch(space, &fetch, 1), KVC_OK);
+	assert_int_equal(kvc_fetch(space, NULL, &fetch, 1), KVC_OK);
 	assert_int_equal(fetch.status, KVC_RANGE);
 	fetch.range = (struct kvc_range){ 0 };
 	fetch.k = k.tensor;
 	fetch.k.stride_token = 63; /* rows overlap */
-	assert_int_equal(kvc_fetch(space, &fetch, 1), KVC_OK);
+	assert_int_equal(kvc_fetch(space, NULL, &fetch, 1), KVC_OK);
 	assert_int_equal(fetch.status, KVC_INVALID);
 
-	assert_int_equal(kvc_match(space, &longest, 1, NULL, &matched), KVC_INVALID);
-	assert_int_equal(kvc_match(space, &key, 1, &bad, &matched), KVC_RANGE);
-	assert_int_equal(kvc_match(space, NULL, 1, NULL, &matched), -EINVAL);
-	assert_int_equal(kvc_match(space, &key, 1, NULL, NULL), -EINVAL);
+	assert_int_equal(kvc_match(space, NULL, &longest, 1, NULL, &matched), KVC_INVALID);
+	assert_int_equal(kvc_match(space, NULL, &key, 1, &bad, &matched), KVC_RANGE);
+	assert_int_equal(kvc_match(space, NULL, NULL, 1, NULL, &matched), -EINVAL);
+	assert_int_equal(kvc_match(space, NULL, &key, 1, NULL, NULL), -EINVAL);
 	assert_int_equal(matched, 42);
-	assert_int_equal(kvc_pin(space, &key, 1, &bad, 0, &block, &status), KVC_RANGE);
-	assert_int_equal(kvc_pin(space, &empty, 1, NULL, 0, &block, &status), KVC_INVALID);
-	assert_int_equal(kvc_pin(space, &key, 1, NULL, 0, NULL, &status), -EINVAL);
+	assert_int_equal(kvc_lease(space, &key, 1, &bad, 0, &block, &status), KVC_RANGE);
+	assert_int_equal(kvc_lease(space, &empty, 1, NULL, 0, &block, &status), KVC_INVALID);
+	assert_int_equal(kvc_lease(space, &key, 1, NULL, 0, NULL, &status), -EINVAL);
 	assert_int_equal(kvc_delete(space, &empty, 1, NULL), KVC_INVALID);
 	assert_int_equal(kvc_keep(space, &key, 1, 16, 1000, &status), KVC_RANGE);
 	assert_int_equal(kvc_list(space, NULL, NULL, 0, NULL), -EINVAL);

@@ -96,8 +96,19 @@ kvc_space *kvc_space_close(kvc_space *space)
 	return NULL;
 }
 
-int kvc_match(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
-	      size_t *ret_matched)
+int kvc_reader_open(kvc_client *client, kvc_reader **ret_reader)
+{
+	*ret_reader = (kvc_reader *)&fake;
+	return KVC_OK;
+}
+
+kvc_reader *kvc_reader_close(kvc_reader *reader)
+{
+	return NULL;
+}
+
+int kvc_match(kvc_space *space, kvc_reader *reader, const struct kvc_key *keys, size_t n,
+	      const struct kvc_range *range, size_t *ret_matched)
 {
 	fake.n_calls[FAKE_MATCH]++;
 	if (fake.broken[FAKE_MATCH])
@@ -113,7 +124,7 @@ static inline float *tensor_at(const struct kvc_tensor *tensor, uint32_t layer, 
 	return (float *)tensor->data + layer * tensor->stride_layer + head * tensor->stride_head;
 }
 
-int kvc_fetch(kvc_space *space, struct kvc_fetch *fetches, size_t n)
+int kvc_fetch(kvc_space *space, kvc_reader *reader, struct kvc_fetch *fetches, size_t n)
 {
 	fake.n_calls[FAKE_FETCH]++;
 	if (fake.broken[FAKE_FETCH])
@@ -216,8 +227,8 @@ static inline int fake_pin(const struct kvc_key *key, kvc_block **ret_block)
 	return KVC_OK;
 }
 
-int kvc_pin(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
-	    uint32_t ttl_ms, kvc_block **ret_blocks, int *ret_statuses)
+int kvc_pin(kvc_space *space, kvc_reader *reader, const struct kvc_key *keys, size_t n,
+	    const struct kvc_range *range, kvc_block **ret_blocks, int *ret_statuses)
 {
 	fake.n_calls[FAKE_PIN]++;
 	if (fake.broken[FAKE_PIN])
