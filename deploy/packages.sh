@@ -10,6 +10,13 @@ build_packages=(gcc g++ libc6-dev pkg-config meson ninja-build dpkg-dev python3 
 # What tests/run.sh builds and runs the codecs for aarch64 with. All are packages of this machine's own architecture.
 cross_packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 
+# What tests/model/run.sh checks its model with.
+model_packages=(spin)
+
+# What kvbench fetch measures beside kvpaged; it does without what is missing. The servers are started by kvbench alone,
+# on private sockets.
+bench_packages=(libhiredis-dev redis-server memcached liblmdb-dev)
+
 say() {
 	printf '== %s\n' "$*"
 }

@@ -14,6 +14,7 @@ fuzz_build=$root/build-fuzz
 threads=yes
 cross=yes
 fuzz_seconds=20
+model=yes
 quickstart=yes
 
 # shellcheck source=deploy/packages.sh
@@ -26,13 +27,14 @@ Usage: tests/run.sh [OPTION...]
 Installs what is missing (as root or with sudo), builds kvpaged with the address and undefined-behaviour sanitizers
 into build-test/ and runs all tests; then builds with the thread sanitizer into build-tsan/ and runs those tests that
 use threads; then builds the codecs for aarch64 into build-aarch64/ and runs their tests in an emulator; then builds the
-fuzz targets with clang into build-fuzz/ and runs each for $fuzz_seconds seconds; then runs deploy/quickstart.sh, which
-builds without sanitizers into build/.
+fuzz targets with clang into build-fuzz/ and runs each for $fuzz_seconds seconds; then checks the model of reading
+without a system call with spin; then runs deploy/quickstart.sh, which builds without sanitizers into build/.
 
   --build-dir DIR    build in DIR, DIR-tsan, DIR-aarch64, DIR-fuzz and DIR-release instead
   --no-threads       leave the thread sanitizer out
   --no-cross         leave aarch64 out
   --fuzz-seconds N   run each fuzz target for so long; 0 leaves them out
+  --no-model         leave the model out
   --no-quickstart    leave deploy/quickstart.sh out
   -h, --help         print this help
 END
@@ -57,6 +59,7 @@ parse() {
 			fuzz_seconds=$2
 			shift
 			;;
+		--no-model) model=no ;;
 		--no-quickstart) quickstart=no ;;
 		-h | --help)
 			usage
@@ -88,13 +91,13 @@ prepare_cross() {
 	quietly "${meson[@]}" compile -C "$1"
 }
 
-# run_fuzz LOG: leaves a record as meson's log has them.
-run_fuzz() {
+# run_tap NAME LOG COMMAND...: a script that prints TAP; leaves a record as meson's log has them.
+run_tap() {
 	local tap result=OK
-	tap=$("$root/tests/fuzz/run.sh" --build-dir "$fuzz_build" --seconds "$fuzz_seconds" </dev/null) || result=FAIL
+	tap=$("${@:3}" </dev/null) || result=FAIL
 	printf '%s\n' "$tap"
 	python3 -c 'import json, sys
-print(json.dumps({"name": "fuzz", "result": sys.argv[1], "stdout": sys.argv[2]}))' "$result" "$tap" >"$1"
+print(json.dumps({"name": sys.argv[1], "result": sys.argv[2], "stdout": sys.argv[3]}))' "$1" "$result" "$tap" >"$2"
 }
 
 # run_quickstart LOG: leaves a record as meson's log has them.
@@ -111,7 +114,7 @@ main() {
 		cross=no
 	fi
 	[ "$cross" = yes ] || cross_packages=()
-	install_packages "${build_packages[@]}" make "${cross_packages[@]}"
+	install_packages "${build_packages[@]}" make "${bench_packages[@]}" "${cross_packages[@]}"
 	find_meson
 	local logs=("$build/meson-logs/testlog.json")
 	say "building with address and undefined-behaviour sanitizers in $build"
@@ -119,7 +122,7 @@ main() {
 	run_tests "$build"
 	if [ "$threads" = yes ]; then
 		say "building with the thread sanitizer in $tsan_build"
-		# Fences order what other processes write, which this sanitizer cannot see; threads of one use locks.
+		# This sanitizer cannot see fences; tests/unit/test-reader-threads.c says what it can see without.
 		prepare "$tsan_build" thread -Dc_args=-Wno-tsan
 		run_tests "$tsan_build" --suite threads
 		logs+=("$tsan_build/meson-logs/testlog.json")
@@ -132,8 +135,14 @@ main() {
 	fi
 	if [ "$fuzz_seconds" -gt 0 ]; then
 		say "fuzzing in $fuzz_build"
-		run_fuzz "$build/meson-logs/fuzz.json"
+		run_tap fuzz "$build/meson-logs/fuzz.json" \
+			"$root/tests/fuzz/run.sh" --build-dir "$fuzz_build" --seconds "$fuzz_seconds"
 		logs+=("$build/meson-logs/fuzz.json")
+	fi
+	if [ "$model" = yes ]; then
+		say "checking the model of reading without a system call"
+		run_tap model "$build/meson-logs/model.json" "$root/tests/model/run.sh"
+		logs+=("$build/meson-logs/model.json")
 	fi
 	if [ "$quickstart" = yes ]; then
 		say "running deploy/quickstart.sh"

@@ -16,7 +16,7 @@ FILE_LINES_MAX = 700
 # Longer files, each with its reason.
 FILE_LINES_EXCEPTIONS = {}
 
-SOURCE = (".c", ".h", ".S", ".def", ".proto", ".py", ".sh", ".build", ".map", ".cmake", ".in")
+SOURCE = (".c", ".h", ".S", ".def", ".proto", ".py", ".sh", ".build", ".map", ".cmake", ".in", ".pml")
 SKIPPED_DIRECTORIES = {"__pycache__", "subprojects"}
 SCRIPTS = {".ci/run"}
 
