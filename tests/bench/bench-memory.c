@@ -117,7 +117,7 @@ static int measure(const struct bench_codec *codec, const struct bench_options *
 	kvc_space *space;
 	struct held held;
 	char reason[256] = "";
-	int status = bench_server_start(&server, options->arena_bytes);
+	int status = bench_server_start(&server, &(struct bench_server_options){ options->arena_bytes });
 
 	if (status == 0) {
 		client_options.socket_path = server.socket_path;

@@ -203,7 +203,7 @@ static int measure_shape(struct setting *setting)
 	struct bench_server server;
 	struct kvc_stats *stats;
 	char reason[256] = "";
-	int status = bench_server_start(&server, setting->options->arena_bytes);
+	int status = bench_server_start(&server, &(struct bench_server_options){ setting->options->arena_bytes });
 
 	client_options.socket_path = server.socket_path;
 	if (status == 0 && kvc_open(&client_options, &setting->client, reason, sizeof(reason)) != KVC_OK)

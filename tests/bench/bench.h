@@ -27,6 +27,8 @@ struct bench_options {
 	const char *codec; /* NULL: all */
 	const char *isa;   /* NULL: all, or the best */
 	const char *kv;	   /* a file of kvworker --dump-kv; NULL: none */
+	uint64_t page_bytes; /* 0: all */
+	bool quick;
 };
 
 /* What a verb takes beside --json. */
@@ -37,6 +39,8 @@ enum {
 	BENCH_TAKES_CODEC = 1 << 3,
 	BENCH_TAKES_ISA = 1 << 4,
 	BENCH_TAKES_KV = 1 << 5,
+	BENCH_TAKES_QUICK = 1 << 6,
+	BENCH_TAKES_PAGE = 1 << 7,
 };
 
 struct bench_verb {
@@ -49,8 +53,10 @@ struct bench_verb {
 
 extern const struct bench_verb bench_codec_verb;
 extern const struct bench_verb bench_error_verb;
+extern const struct bench_verb bench_fetch;
 extern const struct bench_verb bench_memory;
 extern const struct bench_verb bench_roundtrip;
+extern const struct bench_verb bench_scale;
 
 /* A model's K and V, as far as a cache of it has to know. */
 struct bench_shape {
@@ -73,6 +79,9 @@ struct bench_codec {
 #define BENCH_CODECS 4
 extern const struct bench_shape bench_shapes[BENCH_SHAPES];
 extern const struct bench_codec bench_codecs[BENCH_CODECS];
+
+/* Whether bench_fetch measures pages of this size. */
+bool bench_fetch_page(uint64_t bytes);
 
 /* Whether the options want this name: all when they name none. */
 bool bench_wants(const char *wanted, const char *name);

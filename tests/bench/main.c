@@ -15,7 +15,7 @@
 #define EXIT_USAGE 2
 
 static const struct bench_verb *const verbs[] = {
-	&bench_roundtrip, &bench_memory, &bench_codec_verb, &bench_error_verb,
+	&bench_roundtrip, &bench_memory, &bench_fetch, &bench_scale, &bench_codec_verb, &bench_error_verb,
 };
 
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
@@ -28,6 +28,8 @@ enum {
 	OPTION_CODEC,
 	OPTION_ISA,
 	OPTION_KV,
+	OPTION_QUICK,
+	OPTION_PAGE,
 };
 
 static const struct option options_long[] = {
@@ -38,6 +40,8 @@ static const struct option options_long[] = {
 	{ "codec", required_argument, NULL, OPTION_CODEC },
 	{ "isa", required_argument, NULL, OPTION_ISA },
 	{ "kv", required_argument, NULL, OPTION_KV },
+	{ "quick", no_argument, NULL, OPTION_QUICK },
+	{ "page", required_argument, NULL, OPTION_PAGE },
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
 };
@@ -76,6 +80,8 @@ static void print_help(void)
 	(void)printf("\n  --isa NAME           codec: only this instruction set\n"
 		     "  --kv FILE            error: also on this file of kvworker --dump-kv [$KVPAGED_KV]\n"
 		     "  --arena-bytes SIZE   the daemon's arena (default: 512MiB)\n"
+		     "  --page SIZE          fetch: only pages of this size: 16KiB, 24KiB, 32KiB, 64KiB\n"
+		     "  --quick              fetch, scale: so little of everything that the figures mean nothing\n"
 		     "  -h, --help           print this help\n");
 }
 
@@ -132,6 +138,13 @@ static bool take_option(struct bench_options *options, int option, const char *v
 		options->given |= BENCH_TAKES_KV;
 		options->kv = value;
 		return true;
+	case OPTION_QUICK:
+		options->given |= BENCH_TAKES_QUICK;
+		options->quick = true;
+		return true;
+	case OPTION_PAGE:
+		options->given |= BENCH_TAKES_PAGE;
+		return units_parse_bytes(value, &options->page_bytes) == 0 && bench_fetch_page(options->page_bytes);
 	default:
 		return false;
 	}
@@ -148,7 +161,7 @@ static const struct bench_verb *find_verb(int argc, char **argv)
 /* Whether the options are such as the verb takes; says what is not. */
 static bool check_options(const struct bench_verb *verb, const struct bench_options *options)
 {
-	static const char *const names[] = { "rounds", "arena-bytes", "shape", "codec", "isa", "kv" };
+	static const char *const names[] = { "rounds", "arena-bytes", "shape", "codec", "isa", "kv", "quick", "page" };
 	unsigned refused = options->given & ~verb->takes;
 
 	if (refused) {

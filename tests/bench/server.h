@@ -2,6 +2,7 @@
 /* A kvpaged of the benchmark's own, on a private socket in a temporary directory. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -12,11 +13,17 @@ struct bench_server {
 	pid_t pid; /* 0: not running */
 };
 
+struct bench_server_options {
+	uint64_t arena_bytes; /* a multiple of 2 MiB */
+	uint64_t blocks;      /* that the arena can index; 0: the daemon's default */
+	bool huge;	      /* from the system's pool of huge pages */
+};
+
 /*
  * Starts the program $KVPAGED_BIN, or the one that was built beside kvbench, with this arena, prefaulted, and
  * waits until it accepts. It dies with this process. Results: 0, or 1 after a line on stderr.
  */
-int bench_server_start(struct bench_server *server, uint64_t arena_bytes);
+int bench_server_start(struct bench_server *server, const struct bench_server_options *options);
 
 /* Stops it and removes its directory. One that is not running is fine. */
 void bench_server_stop(struct bench_server *server);

@@ -21,6 +21,8 @@ ROUNDTRIP = ["append.f32", "append.stored", "append.pages", "fetch.f32", "fetch.
 LOOP = ["work.longest", "work.slow", "longest", "slow"]
 ERRORS = ["mean_abs_rel", "rms_rel", "bits_per_value"]
 
+METRICS = ["p50", "p99", "p999", "rate"]
+
 # client/worker/dump.h
 DUMP_MAGIC = b"KVDUMP\r\n"
 DUMP_HEADER = struct.Struct("<8s6I32s")
@@ -30,9 +32,9 @@ class Skipped(Exception):
     """What the test needs is not here."""
 
 
-def run(kvbench, *arguments):
+def run(kvbench, *arguments, **changes):
     """Exit status and the two outputs. The process group shows what is left behind."""
-    environment = {name: value for name, value in os.environ.items() if name != "KVPAGED_KV"}
+    environment = {name: value for name, value in os.environ.items() if name != "KVPAGED_KV"} | changes
     with subprocess.Popen([kvbench, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           start_new_session=True, env=environment) as process:
         out, err = process.communicate(timeout=600)
@@ -72,6 +74,62 @@ def test_roundtrip(kvbench):
     names = [f"smollm2.q4.c{clients}.{what}" for clients in (1, 2) for what in ROUNDTRIP]
     assert list(rows) == names + [f"smollm2.loop.{what}" for what in LOOP], list(rows)
     assert all(rows[name]["value"] > 0 for name in names), rows
+
+
+def fetch_names(size, place, clients, kinds):
+    """Names of the figures of some kinds, in the small and the big set."""
+    return {f"{kind}.{working_set}.{metric}{size}{place}{clients}" for kind in kinds for working_set in ("small", "big")
+            for metric in METRICS}
+
+
+def test_fetch(kvbench):
+    """fetch: kvpaged, its limits and files under their names, peers where they are, every value sensible"""
+    status, out, err = run(kvbench, "fetch", "--json", "--quick", "--rounds", "1")
+    assert status == 0, err
+    assert all("left out" in line for line in err.splitlines()), err
+    rows = rows_of(out, "fetch")
+    inside = ["find_pin", "touch", "decode", "bare", "pread_get", "pread_set", "move_out", "move_in"]
+    served = ["append", "append_batch", "rpc_fetch", "ping"]
+    peers = {"lmdb": (inside, ["lmdb_get", "lmdb_touch", "lmdb_set"])}
+    for name in ("redis", "memcached"):
+        peers[name] = (served, [f"{name}_get", f"{name}_touch", f"{name}_set"])
+    for name, (kinds, its) in peers.items():
+        if f"{name} is left out" not in err:
+            kinds += its
+    for size in ("", ".16k", ".32k", ".64k"):
+        wanted = fetch_names(size, "", "", inside + served)
+        if len(os.sched_getaffinity(0)) > 1:
+            wanted |= fetch_names(size, ".split", "", served) | fetch_names(size, "", ".c2", inside)
+        assert wanted <= set(rows), wanted - set(rows)
+    assert "deliver.big.p50.64k" in rows and "deliver.small.p50.64k" not in rows, list(rows)
+    assert "clock" in rows and "target.daemon_cpu.big" in rows and "target.tables.pages32" in rows, list(rows)
+    for name, row in rows.items():
+        assert row["value"] > 0 or name == "target.daemon_cpu.big", row
+        assert row["reference"].startswith("target: ") == name.startswith("target."), row
+        assert row["unit"] in ("us", "1/s", "ns") or name.startswith("target."), row
+
+
+def test_fetch_without_peers(kvbench):
+    """fetch: a peer's server that is not installed is left out with a line, and the rest is measured"""
+    environment = {"PATH": "/nonexistent"}
+    status, out, err = run(kvbench, "fetch", "--json", "--quick", "--rounds", "1", "--page", "16KiB", **environment)
+    assert status == 0, err
+    assert "redis is left out" in err and "memcached is left out" in err, err
+    rows = rows_of(out, "fetch")
+    assert "find_pin.small.p50.16k" in rows and not any("redis" in name for name in rows), list(rows)
+
+
+def test_scale(kvbench):
+    """scale: numbers of blocks and of clients, each beside the first"""
+    status, out, err = run(kvbench, "scale", "--json", "--quick", "--rounds", "1")
+    assert status == 0 and not err, err
+    rows = rows_of(out, "scale")
+    names = [f"{what}.{metric}" for what in ("blocks.50", "blocks.1e2", "blocks.200", "blocks.400", "clients.1",
+                                             "clients.4", "clients.16", "clients.64")
+             for metric in ("p50", "p99", "rate")]
+    assert list(rows) == names + ["target.blocks"], list(rows)
+    assert all(row["value"] > 0 and row["ratio"] > 0 for row in rows.values()), rows
+    assert rows["blocks.50.p50"]["ratio"] == 1 and rows["clients.1.rate"]["ratio"] == 1, rows
 
 
 def test_codec(kvbench):
@@ -197,15 +255,17 @@ def test_usage(kvbench):
                       ["roundtrip", "--rounds", "0"], ["roundtrip", "--shape", "x"], ["--frobnicate"],
                       ["memory", "--codec", "t6"], ["memory", "--rounds", "3"], ["codec", "--shape", "smollm2"],
                       ["codec", "--isa", "mmx"], ["codec", "--codec", "q7"], ["error", "--isa", "scalar"],
-                      ["roundtrip", "--kv", "x"]):
+                      ["roundtrip", "--kv", "x"], ["fetch", "--page", "8KiB"], ["fetch", "--codec", "q8"],
+                      ["scale", "--page", "16KiB"], ["memory", "--quick"]):
         status, out, err = run(kvbench, *arguments)
         assert status == 2 and not out and err, (arguments, status, out, err)
     status, out, err = run(kvbench, "--help")
-    for verb in ("roundtrip", "memory", "codec", "error"):
+    for verb in ("roundtrip", "memory", "fetch", "scale", "codec", "error"):
         assert status == 0 and f"\n  {verb} " in out and not err, (status, out, err)
 
 
-TESTS = (test_memory, test_roundtrip, test_codec, test_error, test_capture, test_dump, test_table, test_usage)
+TESTS = (test_memory, test_roundtrip, test_fetch, test_fetch_without_peers, test_scale, test_codec, test_error,
+         test_capture, test_dump, test_table, test_usage)
 
 
 def main():
