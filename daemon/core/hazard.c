@@ -97,6 +97,33 @@ void hazard_give(struct core_session *session, uint32_t records_wanted)
 	counter_add(core, control_bytes, bytes);
 }
 
+/* As the client says, at most as many as there are. */
+static uint32_t records_used(const struct control *control)
+{
+	uint32_t used = atomic_load_explicit(&control->header->records_used, memory_order_acquire);
+
+	return used < control->records ? used : control->records;
+}
+
+/* Marks what was read since the last scan as used, as far as the ring still tells. */
+static void touches_drain(struct core *core, struct kvp_record *record, uint32_t *seen)
+{
+	uint32_t now = atomic_load_explicit(&record->touches, memory_order_acquire);
+	uint32_t fresh = now - *seen;
+
+	*seen = now;
+	counter_add(core, local_reads_total, fresh);
+	core->touches_fresh += fresh;
+	if (fresh > KVP_TOUCHES)
+		fresh = KVP_TOUCHES;
+	for (uint32_t i = now - fresh; i != now; i++) {
+		uint32_t block = atomic_load_explicit(&record->touched[i % KVP_TOUCHES], memory_order_relaxed);
+
+		if (block >= 1 && block <= core->arena.blocks_count && core->blocks[block].state == BLOCK_LIVE)
+			block_touch(core, block);
+	}
+}
+
 void hazard_void(struct core_session *session)
 {
 	struct control *control = &session->control;
@@ -104,6 +131,8 @@ void hazard_void(struct core_session *session)
 
 	if (!control->header || list_empty(&control->link))
 		return;
+	for (uint32_t i = 0; i < records_used(control); i++)
+		touches_drain(core, &kvp_control_records(control->header)[i], &control->touches_seen[i]);
 	atomic_store_explicit(&control->header->over, 1, memory_order_release);
 	atomic_thread_fence(memory_order_seq_cst);
 	list_unlink(&control->link);
@@ -168,25 +197,6 @@ static void block_mark(struct core *core, struct core_session *session, uint32_t
 	session->control.wanted |= wanted(core, b);
 }
 
-/* Marks what was read since the last scan as used, as far as the ring still tells. */
-static void touches_drain(struct core *core, struct kvp_record *record, uint32_t *seen)
-{
-	uint32_t now = atomic_load_explicit(&record->touches, memory_order_acquire);
-	uint32_t fresh = now - *seen;
-
-	*seen = now;
-	counter_add(core, local_reads_total, fresh);
-	core->touches_fresh += fresh;
-	if (fresh > KVP_TOUCHES)
-		fresh = KVP_TOUCHES;
-	for (uint32_t i = now - fresh; i != now; i++) {
-		uint32_t block = atomic_load_explicit(&record->touched[i % KVP_TOUCHES], memory_order_relaxed);
-
-		if (block >= 1 && block <= core->arena.blocks_count && core->blocks[block].state == BLOCK_LIVE)
-			block_touch(core, block);
-	}
-}
-
 static void record_scan(struct core *core, struct core_session *session, struct kvp_record *record, uint32_t *seen)
 {
 	for (unsigned i = 0; i < KVP_HAZARDS; i++) {
@@ -202,11 +212,9 @@ static void record_scan(struct core *core, struct core_session *session, struct 
 static void session_scan(struct core *core, struct core_session *session)
 {
 	struct control *control = &session->control;
-	uint32_t used = atomic_load_explicit(&control->header->records_used, memory_order_acquire);
+	uint32_t used = records_used(control);
 	struct kvp_record *records = kvp_control_records(control->header);
 
-	if (used > control->records)
-		used = control->records;
 	control->wanted = false;
 	control->greedy = false;
 	control->life_now = 0;

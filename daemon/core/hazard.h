@@ -30,7 +30,7 @@ void hazard_init(struct core *core);
  */
 void hazard_give(struct core_session *session, uint32_t records_wanted);
 
-/* The session has ended: its hazards are void from now on. Idempotent. */
+/* The session has ended: what it read is noted, and its hazards are void from now on. Idempotent. */
 void hazard_void(struct core_session *session);
 
 /* The session's books go; hazard_void() was called. */

@@ -402,6 +402,21 @@ static void test_touches(void **state)
 	rig_stop(&scene.rig);
 }
 
+/* What a client read that came and went between two scans counts all the same. */
+static void test_touches_of_a_short_session(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	advance(&scene, 200);
+	touch(&scene, number_of(&scene, "a"));
+	rig_disconnect(scene.reader);
+	assert_int_equal(counter(&scene, "local_reads_total"), 1);
+	assert_int_equal(append(&scene, "e"), KVP_OK);
+	assert_int_not_equal(number_of(&scene, "a"), 0);
+	rig_stop(&scene.rig);
+}
+
 /* Eviction looks at what was read up to this moment. */
 static void test_touch_before_eviction(void **state)
 {
@@ -495,6 +510,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_signs_of_life),
 	cmocka_unit_test(test_greedy),
 	cmocka_unit_test(test_touches),
+	cmocka_unit_test(test_touches_of_a_short_session),
 	cmocka_unit_test(test_touch_before_eviction),
 	cmocka_unit_test(test_lies),
 	cmocka_unit_test(test_noise),
