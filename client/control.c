@@ -2,7 +2,6 @@
 /* Mapping control memory and handing out its records; see control.h. */
 #include "client/control.h"
 
-#include "base/checked.h"
 #include "base/contract.h"
 #include "client/kvclient.h"
 #include "client/seals.h"
@@ -11,8 +10,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-
-#define CONTROL_ALIGN 4096
 
 static const char *header_check(const struct kvp_control_header *header, uint32_t records)
 {
@@ -49,7 +46,7 @@ static int control_wrap(void *memory, uint64_t bytes, uint32_t records, struct w
 
 int control_map(int fd, uint32_t records, struct words *words, struct control **ret_control)
 {
-	uint64_t bytes = align_up_u64(kvp_control_bytes(records), CONTROL_ALIGN);
+	uint64_t bytes = kvp_control_bytes(records);
 	void *memory;
 	int r;
 

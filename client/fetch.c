@@ -161,7 +161,7 @@ static int batches_step(struct fetch_batch **current, struct fetch_batch **next,
 
 static size_t batch_max(const struct kvc_space *space)
 {
-	uint64_t block_bytes = (uint64_t)page_bytes(&space->geometry, space->geometry.block_tokens) * space->page_count;
+	uint64_t block_bytes = (uint64_t)space->page_bytes * space->page_count;
 	uint64_t fit = space->client->connection.arena->layout.bytes / FETCH_BATCHES_IN_ARENA / block_bytes;
 
 	if (fit == 0)
@@ -260,7 +260,7 @@ int kvc_fetch(kvc_space *space, kvc_reader *reader, struct kvc_fetch *blocks, si
 
 	if (!space)
 		return -EINVAL;
-	r = reader ? reader_check(reader, space, "") : KVC_OK;
+	r = reader ? reader_check(reader, space) : KVC_OK;
 	if (r == KVC_OK && n > 0 && !blocks)
 		r = client_refuse(space->client, -EINVAL, "kvc_fetch: blocks is NULL");
 	if (r == KVC_OK)

@@ -26,9 +26,7 @@ static int list_check(const struct key_list *list, const char *what)
 		return -EINVAL;
 	if (list->n > 0 && !list->keys)
 		return client_refuse(list->space->client, -EINVAL, what);
-	if (!keys_valid(list->keys, list->n))
-		return client_refuse(list->space->client, KVC_INVALID, "every key must have 1..64 bytes");
-	return KVC_OK;
+	return keys_check(list->space, list->keys, list->n);
 }
 
 struct match {

@@ -21,12 +21,12 @@ bool key_valid_parent(const struct kvc_key *key)
 	return key->n == 0 || key_valid(key);
 }
 
-bool keys_valid(const struct kvc_key *keys, size_t n)
+int keys_check(const struct kvc_space *space, const struct kvc_key *keys, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		if (!key_valid(&keys[i]))
-			return false;
-	return true;
+			return client_refuse(space->client, KVC_INVALID, "every key must have 1..64 bytes");
+	return KVC_OK;
 }
 
 size_t keys_batch(const struct kvc_client *client, size_t n)

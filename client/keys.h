@@ -16,8 +16,8 @@ struct kvc_client;
 bool key_valid(const struct kvc_key *key);
 bool key_valid_parent(const struct kvc_key *key);
 
-/* Whether all are valid. */
-bool keys_valid(const struct kvc_key *keys, size_t n);
+/* KVC_OK if all are valid; otherwise the call is refused, with words, and the result is what it returns. */
+int keys_check(const struct kvc_space *space, const struct kvc_key *keys, size_t n);
 
 /* How many of n keys fit one request to this daemon; at least 1. */
 size_t keys_batch(const struct kvc_client *client, size_t n);

@@ -62,7 +62,7 @@ static struct kvc_block *block_new(const struct pin *op, const struct lease_requ
 		.lease_end_ns = lease_end_ns(client, request, op->ttl_ms),
 		.geometry = space->geometry,
 		.head_groups = space->head_groups,
-		.page_bytes = page_bytes(&space->geometry, lease->view.tokens),
+		.page_bytes = space_page_bytes(space, lease->view.tokens),
 	};
 	list_push_back(&client->blocks, &block->link);
 	return block;
@@ -147,14 +147,14 @@ int kvc_lease(kvc_space *space, const struct kvc_key *keys, size_t n, const stru
 		.blocks = ret_blocks,
 		.statuses = ret_statuses,
 	};
+	int r;
 
 	if (!space)
 		return -EINVAL;
 	if (n > 0 && (!keys || !ret_blocks || !ret_statuses))
 		return client_refuse(space->client, -EINVAL, "kvc_lease: an argument is NULL");
-	if (!keys_valid(keys, n))
-		return client_refuse(space->client, KVC_INVALID, "every key must have 1..64 bytes");
-	return client_run(space->client, pin_op, &op);
+	r = keys_check(space, keys, n);
+	return r == KVC_OK ? client_run(space->client, pin_op, &op) : r;
 }
 
 void leased_unpin(struct kvc_block *block)

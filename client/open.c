@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SOCKET_PATH_DEFAULT "/run/kvpaged/kvpaged.sock"
 #define STAGING_PAGE_BYTES 4096
@@ -87,7 +86,7 @@ static uint32_t records_choose(const struct kvc_options *options)
 {
 	uint32_t pins = options->pins_max ? options->pins_max : PINS_MAX_DEFAULT;
 
-	return (pins + KVP_HAZARDS - 1) / KVP_HAZARDS;
+	return (uint32_t)div_up_u64(pins, KVP_HAZARDS);
 }
 
 static int client_new(const struct kvc_options *options, struct kvc_client **ret_client)

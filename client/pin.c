@@ -15,19 +15,16 @@ static int range_check(const struct kvc_space *space, const struct kvc_range *wa
 	return wrong ? client_refuse(space->client, KVC_RANGE, wrong) : KVC_OK;
 }
 
-static int keys_check(const struct kvc_space *space, const struct kvc_key *keys, size_t n)
-{
-	return keys_valid(keys, n) ? KVC_OK
-				   : client_refuse(space->client, KVC_INVALID, "every key must have 1..64 bytes");
-}
-
 int kvc_find(kvc_space *space, kvc_reader *reader, const struct kvc_key *key, const struct kvc_range *range)
 {
 	struct range pages;
-	int r = reader_check(reader, space, "kvc_find: reader is NULL");
+	int r;
 
-	if (r == KVC_OK && !key)
-		r = client_refuse(space->client, -EINVAL, "kvc_find: key is NULL");
+	if (!space)
+		return -EINVAL;
+	if (!reader || !key)
+		return client_refuse(space->client, -EINVAL, "kvc_find: an argument is NULL");
+	r = reader_check(reader, space);
 	if (r == KVC_OK)
 		r = keys_check(space, key, 1);
 	if (r == KVC_OK)
@@ -41,7 +38,7 @@ int reader_match(struct kvc_reader *reader, struct kvc_space *space, const struc
 	struct kvc_block *block;
 	struct range pages;
 	size_t matched = 0;
-	int r = reader_check(reader, space, "");
+	int r = reader_check(reader, space);
 
 	if (r == KVC_OK)
 		r = range_check(space, range, &pages);
@@ -79,7 +76,7 @@ int kvc_pin(kvc_space *space, kvc_reader *reader, const struct kvc_key *keys, si
 
 	if (!reader)
 		return kvc_lease(space, keys, n, range, 0, ret_blocks, ret_statuses);
-	r = reader_check(reader, space, "");
+	r = reader_check(reader, space);
 	if (r == KVC_OK && n > 0 && (!keys || !ret_blocks || !ret_statuses))
 		r = client_refuse(space->client, -EINVAL, "kvc_pin: an argument is NULL");
 	if (r == KVC_OK)

@@ -13,7 +13,6 @@
 #include "base/contract.h"
 #include "client/client.h"
 #include "client/forks.h"
-#include "client/keys.h"
 #include "client/space.h"
 
 #include <errno.h>

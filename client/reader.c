@@ -3,10 +3,8 @@
 #include "client/reader.h"
 
 #include "base/cleanup.h"
-#include "base/contract.h"
 #include "client/client.h"
 #include "client/forks.h"
-#include "client/keys.h"
 #include "client/space.h"
 
 #include <errno.h>
@@ -145,10 +143,10 @@ int reader_space_refuse(const struct kvc_space *space)
 	return r;
 }
 
-int reader_check(struct kvc_reader *reader, const struct kvc_space *space, const char *what)
+int reader_check(struct kvc_reader *reader, const struct kvc_space *space)
 {
-	if (!space || !reader)
-		return space ? client_refuse(space->client, -EINVAL, what) : -EINVAL;
+	if (!space)
+		return -EINVAL;
 	if (reader->client->forks != forks_count())
 		return -ECHILD;
 	if (reader->client != space->client)

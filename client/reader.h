@@ -47,10 +47,10 @@ struct kvc_reader {
 };
 
 /*
- * KVC_OK if the space can be read with this reader now. Otherwise -EINVAL (they are of two clients, or one is NULL),
+ * KVC_OK if the space can be read with this reader now. Otherwise -EINVAL (they are of two clients, or space is NULL),
  * -ECHILD, or why the space cannot be used; in words.
  */
-int reader_check(struct kvc_reader *reader, const struct kvc_space *space, const char *what);
+int reader_check(struct kvc_reader *reader, const struct kvc_space *space);
 
 /*
  * Pins a block with every page in range and marks it as used. Results: KVC_OK and the handle, for reader_unpin();

@@ -14,6 +14,8 @@
  */
 #pragma once
 
+#include "base/checked.h"
+
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,6 +31,8 @@
 
 /* Records of one session: 131,072 pins, 2 MiB of control memory. */
 #define KVP_RECORDS_MAX 4096
+
+#define KVP_CONTROL_ALIGN 4096
 
 struct kvp_control_header {
 	uint64_t magic;
@@ -55,10 +59,11 @@ _Static_assert(sizeof(struct kvp_record) == 512, "shared layout");
 _Static_assert(offsetof(struct kvp_record, beats) == 128, "shared layout");
 _Static_assert(offsetof(struct kvp_record, touched) == 192, "shared layout");
 
-/* The size of control memory with so many records, 1..KVP_RECORDS_MAX; not rounded to pages. */
+/* The size of control memory with so many records, 0..KVP_RECORDS_MAX: whole pages. */
 static inline uint64_t kvp_control_bytes(uint32_t records)
 {
-	return sizeof(struct kvp_control_header) + (uint64_t)records * sizeof(struct kvp_record);
+	return align_up_u64(sizeof(struct kvp_control_header) + (uint64_t)records * sizeof(struct kvp_record),
+			    KVP_CONTROL_ALIGN);
 }
 
 static inline struct kvp_record *kvp_control_records(struct kvp_control_header *header)

@@ -12,8 +12,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define CONTROL_ALIGN 4096
-
 /* What the last scan saw is good enough to choose a victim for so long. */
 #define MARKS_FRESH_NS NS_PER_MS
 
@@ -78,7 +76,7 @@ void hazard_give(struct core_session *session, uint32_t records_wanted)
 {
 	struct core *core = session->core;
 	uint32_t records = records_allowed(session, records_wanted);
-	uint64_t bytes = (kvp_control_bytes(records) + CONTROL_ALIGN - 1) / CONTROL_ALIGN * CONTROL_ALIGN;
+	uint64_t bytes = kvp_control_bytes(records);
 
 	if (records == 0)
 		return;
@@ -128,10 +126,12 @@ void hazard_void(struct core_session *session)
 {
 	struct control *control = &session->control;
 	struct core *core = session->core;
+	uint32_t used;
 
 	if (!control->header || list_empty(&control->link))
 		return;
-	for (uint32_t i = 0; i < records_used(control); i++)
+	used = records_used(control); /* once: the client may write it meanwhile */
+	for (uint32_t i = 0; i < used; i++)
 		touches_drain(core, &kvp_control_records(control->header)[i], &control->touches_seen[i]);
 	atomic_store_explicit(&control->header->over, 1, memory_order_release);
 	atomic_thread_fence(memory_order_seq_cst);

@@ -227,7 +227,7 @@ static void take_memory(struct test_peer *peer, const Kvpaged__V1__HelloReply *h
 			break;
 		case KVPAGED__V1__FD_KIND__FD_CONTROL:
 			peer->records = hello->records;
-			peer->control_bytes = (kvp_control_bytes(hello->records) + 4095) / 4096 * 4096;
+			peer->control_bytes = kvp_control_bytes(hello->records);
 			peer->control = map_whole(fds[i], peer->control_bytes, PROT_READ | PROT_WRITE);
 			fds[i] = close_fd(fds[i]);
 			break;
