@@ -29,7 +29,7 @@ struct kvc_block {
 	uint64_t lease_end_ns;        /* boottime; the daemon may end the lease from then on */
 	struct page_schema geometry;
 	uint32_t head_groups;
-	uint32_t page_bytes;
+	struct page_sizes sizes;
 };
 
 /* Ends the lease and frees the handle. */

@@ -8,7 +8,7 @@
 int block_decode(const struct kvc_space *space, const struct arena_layout *arena, const struct range *range,
 		 const struct block_view *view, struct kvc_fetch *block)
 {
-	uint32_t bytes = space_page_bytes(space, view->tokens);
+	uint32_t bytes = space_page_sizes(space, view->tokens).page;
 	uint32_t total = range_pages(space, range);
 	int r = KVC_OK;
 

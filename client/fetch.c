@@ -161,7 +161,7 @@ static int batches_step(struct fetch_batch **current, struct fetch_batch **next,
 
 static size_t batch_max(const struct kvc_space *space)
 {
-	uint64_t block_bytes = (uint64_t)space->page_bytes * space->page_count;
+	uint64_t block_bytes = (uint64_t)space->sizes.page * space->page_count;
 	uint64_t fit = space->client->connection.arena->layout.bytes / FETCH_BATCHES_IN_ARENA / block_bytes;
 
 	if (fit == 0)

@@ -22,7 +22,8 @@
 /* The jobs of one kvc_append() call. */
 struct append_batch {
 	unsigned unfinished;
-	int error; /* 0, or the negative errno of a job */
+	int error;             /* 0, or the negative errno of a job */
+	uint64_t queued_bytes; /* of pages whose requests may not have left yet */
 };
 
 struct append_job {
@@ -81,7 +82,7 @@ int part_new(struct append_job *job, const struct append_plan *plan, uint32_t fi
 int part_encode(struct append_part *part, const struct kvc_space *space, const struct append_plan *plan,
 		const struct kvc_append *block, struct kvc_fault *ret_fault);
 
-/* Sends the part. On failure it is freed. Results as rpc_send(). */
+/* Sends the part, or queues it where others of its batch follow. On failure it is freed. Results as rpc_send(). */
 int part_send(struct append_part *part, const struct kvc_space *space, const struct append_plan *plan,
 	      const struct kvc_append *block);
 

@@ -62,7 +62,7 @@ static struct kvc_block *block_new(const struct pin *op, const struct lease_requ
 		.lease_end_ns = lease_end_ns(client, request, op->ttl_ms),
 		.geometry = space->geometry,
 		.head_groups = space->head_groups,
-		.page_bytes = space_page_bytes(space, lease->view.tokens),
+		.sizes = space_page_sizes(space, lease->view.tokens),
 	};
 	list_push_back(&client->blocks, &block->link);
 	return block;

@@ -26,9 +26,10 @@ static struct tile_place tile_place(const struct kvc_space *space, uint32_t toke
 		.layer = index / space->head_groups,
 		.head = index % space->head_groups * geometry->page_heads + head,
 	};
+	struct page_sizes sizes = space_page_sizes(space, tokens);
 	uint32_t bytes;
 
-	page_tile(geometry, tokens, head, value, &place.offset, &bytes);
+	page_tile(&sizes, head, value, &place.offset, &bytes);
 	return place;
 }
 

@@ -11,6 +11,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/*
+ * So many bytes of pages of a batch are queued before their requests leave: enough that system calls are few, little
+ * enough that the daemon copies while the next are being encoded.
+ */
+#define QUEUED_BYTES_MAX (128u << 10)
+
 static uint8_t *part_memory(const struct append_part *part, const struct append_plan *plan, uint32_t page)
 {
 	return part->job->client->connection.staging_memory + part->chunk.offset + (uint64_t)page * plan->stride_bytes;
@@ -140,6 +146,20 @@ static void refs_fill(const struct append_part *part, const struct append_plan *
 	}
 }
 
+static int request_leave(struct append_part *part, Kvpaged__V1__Request *request)
+{
+	struct rpc *rpc = &part->job->client->connection.rpc;
+	struct append_batch *batch = part->job->batch;
+
+	if (batch) {
+		batch->queued_bytes += part->chunk.bytes;
+		if (batch->queued_bytes < QUEUED_BYTES_MAX)
+			return rpc_queue(rpc, request, &part->call);
+		batch->queued_bytes = 0;
+	}
+	return rpc_send(rpc, request, &part->call);
+}
+
 static int part_request(struct append_part *part, const struct kvc_space *space, const struct append_plan *plan,
 			const struct kvc_append *block)
 {
@@ -160,7 +180,7 @@ static int part_request(struct append_part *part, const struct kvc_space *space,
 	append.no_event = part->job->batch != NULL;
 	request.verb_case = KVPAGED__V1__REQUEST__VERB_APPEND;
 	request.append = &append;
-	return rpc_send(&part->job->client->connection.rpc, &request, &part->call);
+	return request_leave(part, &request);
 }
 
 int part_send(struct append_part *part, const struct kvc_space *space, const struct append_plan *plan,

@@ -84,7 +84,7 @@ int append_plan_init(struct append_plan *plan, const struct kvc_space *space, co
 	plan->pages = calloc(range_pages(space, &plan->range), sizeof(*plan->pages));
 	if (!plan->pages)
 		return -ENOMEM;
-	plan->page_bytes = space_page_bytes(space, block->tokens);
+	plan->page_bytes = space_page_sizes(space, block->tokens).page;
 	plan->stride_bytes = (uint32_t)align_up_u64(plan->page_bytes, STAGING_ALIGN);
 	if (resident_find(space, block, &view)) {
 		pages_list(plan, space, &view);

@@ -145,7 +145,7 @@ int reader_pin(struct kvc_reader *reader, const struct kvc_space *space, const s
 	block->hazard = at;
 	block->geometry = space->geometry;
 	block->head_groups = space->head_groups;
-	block->page_bytes = space_page_bytes(space, block->view.tokens);
+	block->sizes = space_page_sizes(space, block->view.tokens);
 	record->free &= ~(UINT32_C(1) << at);
 	if (!record->free)
 		reader->room = NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Request pipelining; see rpc.h. Nothing is buffered for sending: rpc_send() returns when the kernel has the
- * whole frame, so at most one frame is held at a time.
+ * Request pipelining; see rpc.h. The queue is one run of frames, sent with one system call and then empty; its
+ * memory is kept for the next.
  */
 #include "client/rpc.h"
 
@@ -36,6 +36,8 @@ void rpc_deinit(struct rpc *rpc)
 {
 	rpc_fail(rpc, rpc->error ? rpc->error : -ECONNRESET);
 	frame_reader_deinit(&rpc->reader);
+	free(rpc->queue);
+	rpc->queue = NULL;
 	rpc->socket = close_fd(rpc->socket);
 }
 
@@ -188,16 +190,6 @@ static int socket_drain(struct rpc *rpc, bool to_end)
 	}
 }
 
-int rpc_collect(struct rpc *rpc)
-{
-	int r;
-
-	if (rpc->error)
-		return rpc->error;
-	r = socket_drain(rpc, true);
-	return r < 0 ? rpc_break(rpc, r) : 0;
-}
-
 /* Waits for one of the events, whatever signals come meanwhile. Results: 0, -ETIMEDOUT, -errno of poll(). */
 static int socket_poll(const struct rpc *rpc, short events)
 {
@@ -233,21 +225,6 @@ static int socket_sleep(struct rpc *rpc)
 	return r == 0 ? socket_drain(rpc, false) : r;
 }
 
-int rpc_wait(struct rpc *rpc)
-{
-	int r = 0;
-
-	if (rpc->error)
-		return rpc->error;
-	if (spin_pays(&rpc->spin)) {
-		r = socket_spin(rpc);
-		spin_note(&rpc->spin, r != 0);
-	}
-	if (r == 0)
-		r = socket_sleep(rpc);
-	return r < 0 ? rpc_break(rpc, r) : 0;
-}
-
 /* Sends all bytes, taking replies whenever the socket is full. */
 static int socket_send_all(struct rpc *rpc, const uint8_t *bytes, size_t n)
 {
@@ -273,10 +250,49 @@ static int socket_send_all(struct rpc *rpc, const uint8_t *bytes, size_t n)
 	return 0;
 }
 
-/* The request as a frame, for free(). */
-static int request_pack(const struct rpc *rpc, const Kvpaged__V1__Request *request, uint8_t **ret_frame, size_t *ret_n)
+int rpc_flush(struct rpc *rpc)
+{
+	size_t n = rpc->queue_n;
+	int r;
+
+	if (rpc->error || n == 0)
+		return rpc->error;
+	rpc->queue_n = 0;
+	r = socket_send_all(rpc, rpc->queue, n);
+	return r < 0 ? rpc_break(rpc, r) : 0;
+}
+
+int rpc_collect(struct rpc *rpc)
+{
+	int r;
+
+	r = rpc_flush(rpc);
+	if (r < 0)
+		return r;
+	r = socket_drain(rpc, true);
+	return r < 0 ? rpc_break(rpc, r) : 0;
+}
+
+int rpc_wait(struct rpc *rpc)
+{
+	int r = rpc_flush(rpc);
+
+	if (r < 0)
+		return r;
+	if (spin_pays(&rpc->spin)) {
+		r = socket_spin(rpc);
+		spin_note(&rpc->spin, r != 0);
+	}
+	if (r == 0)
+		r = socket_sleep(rpc);
+	return r < 0 ? rpc_break(rpc, r) : 0;
+}
+
+/* Appends the request to the queue as a frame. Results: 0, -EMSGSIZE, -ENOMEM. */
+static int request_pack(struct rpc *rpc, const Kvpaged__V1__Request *request)
 {
 	size_t n = kvpaged__v1__request__get_packed_size(request);
+	size_t needed = rpc->queue_n + FRAME_HEADER_BYTES + n;
 	uint8_t *frame;
 
 	if (n > rpc->request_bytes_max) {
@@ -284,40 +300,61 @@ static int request_pack(const struct rpc *rpc, const Kvpaged__V1__Request *reque
 			  rpc->request_bytes_max);
 		return -EMSGSIZE;
 	}
-	frame = malloc(FRAME_HEADER_BYTES + n);
-	if (!frame)
-		return -ENOMEM;
+	if (needed > rpc->queue_room) {
+		uint8_t *larger = realloc(rpc->queue, needed);
+
+		if (!larger)
+			return -ENOMEM;
+		rpc->queue = larger;
+		rpc->queue_room = needed;
+	}
+	frame = rpc->queue + rpc->queue_n;
 	frame_put_header(frame, (uint32_t)n);
 	(void)kvpaged__v1__request__pack(request, frame + FRAME_HEADER_BYTES);
-	*ret_frame = frame;
-	*ret_n = FRAME_HEADER_BYTES + n;
+	rpc->queue_n = needed;
 	return 0;
+}
+
+/* Gives the request its number and queues it, when not too many are unanswered. Results as rpc_queue(). */
+static int request_queue(struct rpc *rpc, Kvpaged__V1__Request *request)
+{
+	if (rpc->error)
+		return rpc->error;
+	while (rpc->in_flight >= rpc->in_flight_max) {
+		int r = rpc_wait(rpc);
+
+		if (r < 0)
+			return r;
+	}
+	request->id = ++rpc->last_id;
+	return request_pack(rpc, request);
+}
+
+static void call_link(struct rpc *rpc, struct rpc_call *call, uint64_t id)
+{
+	call->id = id;
+	list_push_back(&rpc->pending, &call->link);
+	rpc->in_flight++;
+}
+
+int rpc_queue(struct rpc *rpc, Kvpaged__V1__Request *request, struct rpc_call *call)
+{
+	int r = request_queue(rpc, request);
+
+	if (r == 0)
+		call_link(rpc, call, request->id);
+	return r;
 }
 
 int rpc_send(struct rpc *rpc, Kvpaged__V1__Request *request, struct rpc_call *call)
 {
-	_cleanup_free_ uint8_t *frame = NULL;
-	size_t n;
-	int r;
+	int r = request_queue(rpc, request);
 
-	if (rpc->error)
-		return rpc->error;
-	request->id = ++rpc->last_id;
-	r = request_pack(rpc, request, &frame, &n);
-	if (r < 0)
-		return r;
-	while (rpc->in_flight >= rpc->in_flight_max) {
-		r = rpc_wait(rpc);
-		if (r < 0)
-			return r;
-	}
-	r = socket_send_all(rpc, frame, n);
-	if (r < 0)
-		return rpc_break(rpc, r);
-	call->id = request->id;
-	list_push_back(&rpc->pending, &call->link);
-	rpc->in_flight++;
-	return 0;
+	if (r == 0)
+		r = rpc_flush(rpc);
+	if (r == 0)
+		call_link(rpc, call, request->id);
+	return r;
 }
 
 struct exchange {

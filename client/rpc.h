@@ -3,7 +3,7 @@
  * Requests and replies over one socket. Many requests may be unanswered at a time; replies are matched by id.
  * While bytes are being sent, replies are taken too, so both directions being full cannot lock up.
  *
- * A call is linked from the moment its request is sent whole until its done function ran, which happens
+ * A call is linked from the moment its request is queued or sent whole until its done function ran, which happens
  * exactly once: with the reply, or with the error that ended the connection. After an error nothing works but
  * rpc_deinit().
  *
@@ -52,6 +52,9 @@ struct rpc {
 	uint64_t last_id;
 	struct list pending; /* oldest first */
 	struct frame_reader reader;
+	uint8_t *queue; /* frames to send */
+	size_t queue_n;
+	size_t queue_room;
 	struct rpc_fds *fds; /* NULL: descriptors are a violation */
 	struct words *words; /* of the client */
 	struct spin spin;    /* for answers */
@@ -79,6 +82,15 @@ static inline bool rpc_alive(const struct rpc *rpc)
  * not linked.
  */
 int rpc_send(struct rpc *rpc, Kvpaged__V1__Request *request, struct rpc_call *call);
+
+/*
+ * The same, but the request may stay in the queue until the next rpc_flush(), rpc_send(), rpc_wait() or rpc_collect():
+ * several then leave with one system call. If sending fails then, the call is done with the error.
+ */
+int rpc_queue(struct rpc *rpc, Kvpaged__V1__Request *request, struct rpc_call *call);
+
+/* Sends what is queued. Results: 0, or the error that ended the connection. */
+int rpc_flush(struct rpc *rpc);
 
 /* Handles the replies that are there, without waiting. Results: 0, or the error that ended the connection. */
 int rpc_collect(struct rpc *rpc);

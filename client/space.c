@@ -45,9 +45,9 @@ static const char *reply_take(const Kvpaged__V1__OpenSpaceReply *reply, struct k
 	space->id = reply->space_id;
 	space->head_groups = page_head_groups(&space->geometry);
 	space->page_count = page_count(&space->geometry);
-	space->page_bytes = page_bytes(&space->geometry, space->geometry.block_tokens);
+	space->sizes = page_sizes(&space->geometry, space->geometry.block_tokens);
 	if (space->geometry.page_heads != reply->schema->page_heads || space->head_groups != reply->head_groups ||
-	    space->page_count != reply->page_count || space->page_bytes != reply->page_bytes)
+	    space->page_count != reply->page_count || space->sizes.page != reply->page_bytes)
 		return "the daemon divides the space's blocks into other pages than this library";
 	return NULL;
 }

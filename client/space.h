@@ -23,7 +23,7 @@ struct kvc_space {
 	struct page_schema geometry;
 	uint32_t head_groups;
 	uint32_t page_count;
-	uint32_t page_bytes;          /* of a page with all tokens */
+	struct page_sizes sizes;      /* of a page with all tokens */
 	char name[KVP_NAME_BYTES_MAX + 1];
 	char model[KVP_MODEL_BYTES_MAX + 1];
 	char revision[KVP_REVISION_BYTES_MAX + 1];
@@ -49,9 +49,9 @@ static inline uint32_t space_id(const struct kvc_space *space)
 	return atomic_load_explicit(&space->id, memory_order_acquire);
 }
 
-static inline uint32_t space_page_bytes(const struct kvc_space *space, uint32_t tokens)
+static inline struct page_sizes space_page_sizes(const struct kvc_space *space, uint32_t tokens)
 {
-	return tokens == space->geometry.block_tokens ? space->page_bytes : page_bytes(&space->geometry, tokens);
+	return tokens == space->geometry.block_tokens ? space->sizes : page_sizes(&space->geometry, tokens);
 }
 
 /* Frees a client's spaces. */

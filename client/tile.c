@@ -46,16 +46,16 @@ int kvc_block_tile(const kvc_block *block, char which, uint32_t layer, uint32_t 
 	if (layer >= geometry->layers || head >= geometry->kv_heads)
 		return KVC_RANGE;
 	index = layer * block->head_groups + head / geometry->page_heads;
-	page = block_view_page(&block->arena->layout, &block->view, index, block->page_bytes);
+	page = block_view_page(&block->arena->layout, &block->view, index, block->sizes.page);
 	intact = page && verify_page(&block->client->verify, &block->arena->layout, &block->view, index, page,
-				     block->page_bytes);
+				     block->sizes.page);
 	if (kvc_block_check(block) != KVC_OK)
 		return KVC_STALE;
 	if (!page)
 		return KVC_PARTIAL;
 	if (!intact)
 		return KVC_CORRUPT;
-	page_tile(geometry, block->view.tokens, head % geometry->page_heads, value, &offset, &bytes);
+	page_tile(&block->sizes, head % geometry->page_heads, value, &offset, &bytes);
 	*ret_tile = (struct kvc_tile){
 		.bytes = page + offset,
 		.n = bytes,

@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-uint32_t page_head_bytes(const struct page_schema *schema, uint32_t tokens)
+static uint32_t head_bytes_of(const struct page_schema *schema, uint32_t tokens)
 {
 	return codec_tile_bytes(schema->codec_k, CODEC_ROLE_K, tokens, schema->head_dim_k) +
 	       codec_tile_bytes(schema->codec_v, CODEC_ROLE_V, tokens, schema->head_dim_v);
@@ -16,18 +16,18 @@ uint32_t page_head_bytes(const struct page_schema *schema, uint32_t tokens)
 
 uint32_t page_bytes(const struct page_schema *schema, uint32_t tokens)
 {
-	return schema->page_heads * page_head_bytes(schema, tokens);
+	return schema->page_heads * head_bytes_of(schema, tokens);
 }
 
-void page_tile(const struct page_schema *schema, uint32_t tokens, uint32_t head, bool value, uint32_t *ret_offset,
-	       uint32_t *ret_bytes)
+struct page_sizes page_sizes(const struct page_schema *schema, uint32_t tokens)
 {
-	uint32_t k_bytes = codec_tile_bytes(schema->codec_k, CODEC_ROLE_K, tokens, schema->head_dim_k);
-	uint32_t v_bytes = codec_tile_bytes(schema->codec_v, CODEC_ROLE_V, tokens, schema->head_dim_v);
+	struct page_sizes sizes = {
+		.k = codec_tile_bytes(schema->codec_k, CODEC_ROLE_K, tokens, schema->head_dim_k),
+		.v = codec_tile_bytes(schema->codec_v, CODEC_ROLE_V, tokens, schema->head_dim_v),
+	};
 
-	kvp_assert(head < schema->page_heads);
-	*ret_offset = head * (k_bytes + v_bytes) + (value ? k_bytes : 0);
-	*ret_bytes = value ? v_bytes : k_bytes;
+	sizes.page = schema->page_heads * (sizes.k + sizes.v);
+	return sizes;
 }
 
 uint32_t page_head_groups(const struct page_schema *schema)
@@ -68,7 +68,7 @@ static const char *numbers_check(const struct page_schema *schema)
 
 static uint32_t page_heads_choose(const struct page_schema *schema)
 {
-	uint32_t head_bytes = page_head_bytes(schema, schema->block_tokens);
+	uint32_t head_bytes = head_bytes_of(schema, schema->block_tokens);
 
 	for (uint32_t heads = schema->kv_heads; heads > 1; heads--)
 		if (schema->kv_heads % heads == 0 && (uint64_t)heads * head_bytes <= KVP_PAGE_BYTES_TARGET_MAX)
@@ -87,7 +87,7 @@ const char *page_schema_complete(struct page_schema *schema)
 		complete.codec_v = 0; /* it says nothing, so it cannot differ */
 	if (complete.page_heads == 0)
 		complete.page_heads = page_heads_choose(&complete);
-	if ((uint64_t)complete.page_heads * page_head_bytes(&complete, complete.block_tokens) > KVP_PAGE_BYTES_MAX)
+	if ((uint64_t)complete.page_heads * head_bytes_of(&complete, complete.block_tokens) > KVP_PAGE_BYTES_MAX)
 		return "page_heads makes a page larger than 512 KiB";
 	if (page_count(&complete) > KVP_PAGES_PER_BLOCK_MAX)
 		return "layers and kv_heads make more than 16384 pages in a block";

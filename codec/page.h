@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include "base/contract.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,15 +22,29 @@ struct page_schema {
 	uint32_t page_heads; /* 0 before page_schema_complete() */
 };
 
-/* Bytes of one head's K and V tile with this many tokens. */
-uint32_t page_head_bytes(const struct page_schema *schema, uint32_t tokens);
-
 /* Bytes of a page with this many tokens. */
 uint32_t page_bytes(const struct page_schema *schema, uint32_t tokens);
 
+/* Of a page with so many tokens, and of a tile of each kind in it. */
+struct page_sizes {
+	uint32_t page;
+	uint32_t k;
+	uint32_t v;
+};
+
+struct page_sizes page_sizes(const struct page_schema *schema, uint32_t tokens);
+
 /* Where a tile begins in its page, and its size. head is the head's place in its group. */
-void page_tile(const struct page_schema *schema, uint32_t tokens, uint32_t head, bool value,
-	       uint32_t *ret_offset, uint32_t *ret_bytes);
+static inline void page_tile(const struct page_sizes *sizes, uint32_t head, bool value, uint32_t *ret_offset,
+			     uint32_t *ret_bytes)
+{
+	uint32_t offset = head * (sizes->k + sizes->v) + (value ? sizes->k : 0);
+	uint32_t bytes = value ? sizes->v : sizes->k;
+
+	kvp_assert(offset + bytes <= sizes->page);
+	*ret_offset = offset;
+	*ret_bytes = bytes;
+}
 
 uint32_t page_head_groups(const struct page_schema *schema);
 uint32_t page_count(const struct page_schema *schema);

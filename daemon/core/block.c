@@ -324,9 +324,7 @@ int block_store_page(struct core *core, uint32_t block, uint32_t page, const voi
 	r = evict_for_slot(core, space->page_class, &offset);
 	if (r != KVP_OK)
 		return r;
-	memcpy(arena_at(&core->arena, offset), bytes, n);
-	/* The client can still write to its staging memory: what counts is our copy. */
-	if (kvp_page_checksum(arena_at(&core->arena, offset), n) != checksum) {
+	if (intake_copy(&core->intake, arena_at(&core->arena, offset), bytes, n) != checksum) {
 		(void)arena_slot_return(&core->arena, offset);
 		counter_add(core, append_corrupt_total, 1);
 		return KVP_CORRUPT;

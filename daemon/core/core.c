@@ -86,6 +86,8 @@ int core_new(const struct core_options *options, struct core **ret_core)
 		       options->hash_seed);
 	if (r == 0)
 		r = tables_init(core);
+	if (r == 0)
+		r = intake_init(&core->intake);
 	if (r < 0) {
 		(void)core_free(core);
 		return r;
@@ -109,6 +111,7 @@ struct core *core_free(struct core *core)
 	deadline_disarm(&core->deadlines, &core->scan_due);
 	deadline_heap_deinit(&core->deadlines);
 	arena_deinit(&core->arena);
+	intake_deinit(&core->intake);
 	free(core->leases);
 	free(core->free_leases);
 	free(core->blocks);

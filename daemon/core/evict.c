@@ -2,6 +2,7 @@
 /* The oldest victim of all spaces' policies goes first, whatever size class is short: the arena is one cache. */
 #include "daemon/core/evict.h"
 
+#include "base/contract.h"
 #include "daemon/core/block.h"
 #include "daemon/core/hazard.h"
 
@@ -19,11 +20,16 @@ static uint32_t victim_of(struct core *core, uint32_t space_id)
 
 static uint32_t victim_any(struct core *core)
 {
+	uint64_t left = counter_get(core, spaces);
 	uint32_t best = 0;
 
-	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++) {
-		uint32_t block = victim_of(core, id);
+	/* The lowest free number is given out, so live ones are at the front. */
+	for (uint32_t id = 1; left > 0; id++) {
+		uint32_t block;
 
+		kvp_assert(id <= KVP_SPACES_MAX);
+		block = victim_of(core, id);
+		left -= core->spaces[id].live;
 		if (block && (!best || policy_before(&core->entries[block], &core->entries[best])))
 			best = block;
 	}

@@ -14,6 +14,7 @@
 #include "daemon/core/arena.h"
 #include "daemon/core/core.h"
 #include "daemon/core/deadline.h"
+#include "daemon/core/intake.h"
 #include "daemon/core/policy.h"
 #include "daemon/core/tier.h"
 #include "proto/control.h"
@@ -207,6 +208,7 @@ struct core {
 	uint64_t touches_fresh;
 	uint64_t drain_ms;
 
+	struct intake intake;
 	uint8_t *parse;
 	size_t parse_used;
 	uint8_t *reply_buffer; /* KVP_FRAME_BYTES_MAX */

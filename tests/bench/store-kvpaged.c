@@ -13,12 +13,9 @@
 #include "tests/bench/bench.h"
 #include "tests/bench/peer.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define REAP_WAIT_MS 10000
 
 struct state {
 	kvc_client *client;
@@ -245,43 +242,19 @@ static int put(struct store *store, const struct store_item *item)
 	return r == KVC_OK ? 0 : fail("append", r);
 }
 
-/* Waits for completions until no more than `left` are missing. */
-static int reap(const struct state *state, uint32_t left, uint32_t *missing)
-{
-	struct kvc_completion completions[STORE_BATCH];
-
-	while (*missing > left) {
-		size_t n = 0;
-		int r = kvc_reap(state->client, completions, STORE_BATCH, REAP_WAIT_MS, &n);
-
-		if (r == KVC_OK && n == 0)
-			r = -ETIMEDOUT;
-		for (size_t i = 0; r == KVC_OK && i < n; i++)
-			r = completions[i].status;
-		if (r != KVC_OK)
-			return fail("append", r);
-		*missing -= (uint32_t)n;
-	}
-	return 0;
-}
-
 static int put_batch(struct store *store, const struct store_item *items)
 {
 	const struct state *state = store->state;
-	uint32_t missing = 0;
+	struct kvc_append appends[STORE_BATCH];
+	uint32_t n = store->set->batch;
+	int r;
 
-	for (uint32_t i = 0; i < store->set->batch; i++) {
-		struct kvc_append append = append_of(store, &items[i]);
-		int r;
-
-		while ((r = kvc_submit(state->space, &append, i)) == -EAGAIN && missing > 0)
-			if (reap(state, missing - 1, &missing) != 0)
-				return 1;
-		if (r != KVC_OK)
-			return fail("append", r);
-		missing++;
-	}
-	return reap(state, 0, &missing);
+	for (uint32_t i = 0; i < n; i++)
+		appends[i] = append_of(store, &items[i]);
+	r = kvc_append(state->space, appends, n);
+	for (uint32_t i = 0; r == KVC_OK && i < n; i++)
+		r = appends[i].status;
+	return r == KVC_OK ? 0 : fail("append", r);
 }
 
 static int settle(struct store *store, const struct store_item *items, uint32_t n)

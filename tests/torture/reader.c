@@ -91,12 +91,12 @@ static bool dead_tile(const kvc_block *block, char which, uint32_t layer, uint32
 {
 	const struct page_schema *geometry = &block->geometry;
 	uint32_t index = layer * block->head_groups + head / geometry->page_heads;
-	const uint8_t *page = block_view_page(&block->arena->layout, &block->view, index, block->page_bytes);
+	const uint8_t *page = block_view_page(&block->arena->layout, &block->view, index, block->sizes.page);
 	uint32_t offset, bytes;
 
 	if (!page)
 		return false;
-	page_tile(geometry, block->view.tokens, head % geometry->page_heads, which == 'V', &offset, &bytes);
+	page_tile(&block->sizes, head % geometry->page_heads, which == 'V', &offset, &bytes);
 	*ret_tile = (struct kvc_tile){
 		.bytes = page + offset,
 		.n = bytes,

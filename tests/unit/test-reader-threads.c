@@ -154,7 +154,7 @@ static void half_client_make(struct half_client *half, const struct rig *rig, co
 	assert_null(page_schema_complete(&half->space.geometry));
 	half->space.head_groups = page_head_groups(&half->space.geometry);
 	half->space.page_count = page_count(&half->space.geometry);
-	half->space.page_bytes = page_bytes(&half->space.geometry, TOKENS);
+	half->space.sizes = page_sizes(&half->space.geometry, TOKENS);
 }
 
 /* Its readers are closed. */
@@ -321,7 +321,7 @@ static void test_core_and_readers(void **state)
 	assert_int_equal(rig_open_small(peer, NULL), space_id);
 	half_client_make(&half, &rig, peer, space_id);
 	assert_int_equal(half.space.page_count, opened.page_count);
-	assert_int_equal(half.space.page_bytes, opened.page_bytes);
+	assert_int_equal(half.space.sizes.page, opened.page_bytes);
 	readers.half = &half;
 	for (unsigned i = 0; i < THREADS; i++) {
 		threads[i].readers = &readers;
