@@ -15,9 +15,10 @@
 #include <stdint.h>
 
 #include "proto/limits.h"
+#include "proto/verbs.h"
 
 #define KVP_ARENA_MAGIC UINT64_C(0x414e4552414b564b) /* "KVKARENA" */
-#define KVP_LAYOUT_VERSION 2
+#define KVP_LAYOUT_VERSION 3
 
 #define KVP_HEADER_BYTES 4096
 #define KVP_EXTENT_BYTES (UINT64_C(2) << 20)
@@ -41,7 +42,7 @@ struct kvp_arena_header {
 	uint64_t index_offset;
 	uint64_t blocks_offset;
 	uint64_t extents_offset;
-	uint32_t counters_count;
+	uint32_t counters_count; /* words; histograms come behind them */
 	uint32_t spaces_count;  /* entries in the space table */
 	uint32_t buckets_count; /* a power of two */
 	uint32_t blocks_count;
@@ -52,18 +53,37 @@ _Static_assert(sizeof(struct kvp_arena_header) == 104, "shared layout");
 _Static_assert(offsetof(struct kvp_arena_header, incarnation) == 24, "shared layout");
 _Static_assert(offsetof(struct kvp_arena_header, counters_count) == 80, "shared layout");
 
-/* One 64-bit word per counter, relaxed loads and stores. */
-struct kvp_counters {
-#define X(name, kind, unit, sentence) _Atomic uint64_t name;
-#include "proto/counters.def"
-#undef X
+/*
+ * How often something took up to 2^i microseconds and more than half of that; the last bucket takes what is longer
+ * than the one before it, 2^20 microseconds.
+ */
+#define KVP_HISTOGRAM_BUCKETS 22
+
+struct kvp_histogram {
+	_Atomic uint64_t buckets[KVP_HISTOGRAM_BUCKETS];
+	_Atomic uint64_t sum_ns;
 };
 
-enum kvp_counter_kind { KVP_COUNTER, KVP_GAUGE };
+/* One 64-bit word per counter, relaxed loads and stores; then the histograms. */
+struct kvp_counters {
+#define VALUE(field, labels, sentence) _Atomic uint64_t field;
+#include "proto/metrics.def"
+#define HISTOGRAM(field, label, n, name) struct kvp_histogram field[n];
+#include "proto/metrics.def"
+};
+
+enum {
+#define VALUE(field, labels, sentence) _KVP_COUNTER_##field,
+#include "proto/metrics.def"
+	KVP_COUNTERS,
+};
 
 enum kvp_space_state { KVP_SPACE_FREE = 0, KVP_SPACE_LIVE = 1 };
 
-/* A space's schema. state is written last when it becomes live, first when it goes. */
+/*
+ * A space's schema, and what it holds. state is written last when it becomes live, first when it goes; the amounts are
+ * brought up to date now and then, at the latest KVP_STATS_MS after they changed.
+ */
 struct kvp_space_entry {
 	_Atomic uint32_t state;
 	uint32_t dtype;
@@ -87,7 +107,15 @@ struct kvp_space_entry {
 	char name[KVP_NAME_BYTES_MAX];
 	char model[KVP_MODEL_BYTES_MAX];
 	char revision[KVP_REVISION_BYTES_MAX];
-	uint8_t pad[120];
+	_Atomic uint64_t blocks;
+	_Atomic uint64_t blocks_partial;
+	_Atomic uint64_t pages;
+	_Atomic uint64_t tokens;
+	_Atomic uint64_t stored_bytes;
+	_Atomic uint64_t overhead_bytes;
+	_Atomic uint64_t logical_f16_bytes;
+	_Atomic uint64_t sessions;
+	uint8_t pad[56];
 };
 _Static_assert(sizeof(struct kvp_space_entry) == 512, "shared layout");
 

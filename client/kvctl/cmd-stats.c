@@ -33,9 +33,8 @@ static const struct {
 	const char *name;
 	const char *sentence;
 } sentences[] = {
-#define X(name, kind, unit, sentence) { #name, sentence },
-#include "proto/counters.def"
-#undef X
+#define VALUE(field, labels, sentence) { #field, sentence },
+#include "proto/metrics.def"
 };
 
 static const char *sentence_of(const char *name)
@@ -115,7 +114,9 @@ static void print_line(const struct kvc_stats *now, const struct kvc_stats *befo
 	(void)printf("%10.1f %10.1f %10.1f %10.1f %10.1f %10.1f %8" PRIu64 " %10s %8" PRIu64 "\n",
 		     rate(now, before, "requests_total"), rate(now, before, "append_blocks_total"),
 		     rate(now, before, "append_bytes_total") / 1e6, rate(now, before, "fetch_hits_total"),
-		     rate(now, before, "fetch_misses_total"), rate(now, before, "evictions_capacity_total"),
+		     rate(now, before, "fetch_miss_never_total") + rate(now, before, "fetch_miss_evicted_total") +
+			     rate(now, before, "fetch_miss_removed_total"),
+		     rate(now, before, "evictions_capacity_total"),
 		     kvc_stats_counter(now, "blocks"),
 		     units_format_bytes(kvc_stats_counter(now, "free_bytes"), free_text, sizeof(free_text)),
 		     kvc_stats_counter(now, "sessions"));

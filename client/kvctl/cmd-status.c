@@ -29,7 +29,9 @@ static const char *const shown_counters[] = {
 	"local_reads_total",
 	"append_blocks_total",
 	"fetch_hits_total",
-	"fetch_misses_total",
+	"fetch_miss_never_total",
+	"fetch_miss_evicted_total",
+	"fetch_miss_removed_total",
 	"evictions_capacity_total",
 	"loop_turns_total",
 	"loop_turns_slow_total",
@@ -41,6 +43,12 @@ static const char *const shown_counters[] = {
 static uint64_t counter(const struct kvc_stats *stats, const char *name)
 {
 	return kvc_stats_counter(stats, name);
+}
+
+static uint64_t fetch_misses(const struct kvc_stats *stats)
+{
+	return counter(stats, "fetch_miss_never_total") + counter(stats, "fetch_miss_evicted_total") +
+	       counter(stats, "fetch_miss_removed_total");
 }
 
 static uint64_t used_bytes(const struct kvc_stats *stats)
@@ -103,7 +111,7 @@ static void print_text(const struct kvc_stats *stats)
 	(void)printf("traffic  %" PRIu64 " blocks read in place, %" PRIu64 " fetched, %" PRIu64 " missed, %" PRIu64
 		     " stored, %" PRIu64 " evicted for room\n",
 		     counter(stats, "local_reads_total"), counter(stats, "fetch_hits_total"),
-		     counter(stats, "fetch_misses_total"), counter(stats, "append_blocks_total"),
+		     fetch_misses(stats), counter(stats, "append_blocks_total"),
 		     counter(stats, "evictions_capacity_total"));
 	(void)printf("loop     %" PRIu64 " turns; longest %.3f ms of CPU time (%" PRIu64
 		     " above 1 ms), %.3f ms by the clock (%" PRIu64 " above 1 ms)\n",

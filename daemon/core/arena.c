@@ -27,7 +27,7 @@ static void regions_lay(struct kvp_arena_header *header, uint64_t bytes, uint32_
 	uint64_t at = KVP_HEADER_BYTES;
 
 	header->counters_offset = at;
-	header->counters_count = sizeof(struct kvp_counters) / sizeof(uint64_t);
+	header->counters_count = KVP_COUNTERS;
 	at = align_up_u64(at + sizeof(struct kvp_counters), CACHE_LINE);
 	header->spaces_offset = at;
 	header->spaces_count = KVP_SPACES_MAX;

@@ -145,6 +145,7 @@ void core_stop(struct core *core)
 void core_note_turn(struct core *core, uint64_t duration_ns, uint64_t cpu_ns)
 {
 	counter_add(core, loop_turns_total, 1);
+	histogram_add(core->arena.counters->loop_turn_seconds, duration_ns);
 	if (duration_ns > NS_PER_MS)
 		counter_add(core, loop_turns_slow_total, 1);
 	if (cpu_ns > NS_PER_MS)

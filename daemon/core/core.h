@@ -37,6 +37,9 @@ struct core_host {
 
 	/* Ends the session after the replies given so far. reason is static text. */
 	void (*hang_up)(void *context, void *peer, const char *reason);
+
+	/* The monotonic clock, for how long requests take. NULL: they take no time. */
+	uint64_t (*clock_ns)(void *context);
 };
 
 /* The reply goes with the arena's descriptor, and those that are flagged, in the order of their flags. */

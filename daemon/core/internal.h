@@ -137,16 +137,11 @@ enum op_progress { OP_MORE, OP_DONE };
 struct op {
 	struct list link; /* session.ops */
 	uint64_t id;      /* the request's */
+	uint64_t begin_ns;
+	uint32_t verb;    /* enum kvp_verb */
 	enum op_progress (*step)(struct core_session *session, struct op *op);
 	/* Frees what the operation holds and itself; called once, done or abandoned. */
 	void (*destroy)(struct core *core, struct op *op);
-};
-
-enum {
-#define X(name, kind, unit, sentence) COUNTER_##name,
-#include "proto/counters.def"
-#undef X
-	COUNTERS,
 };
 
 /* Parts of the reply that is being made; a reply is packed before the next one begins. */
@@ -156,8 +151,8 @@ struct reply_scratch {
 	Kvpaged__V1__FetchItem *fetch_item_pointers[KVP_ITEMS_MAX];
 	Kvpaged__V1__ListItem list_items[KVP_LIST_ITEMS_MAX];
 	Kvpaged__V1__ListItem *list_item_pointers[KVP_LIST_ITEMS_MAX];
-	Kvpaged__V1__Counter counters[COUNTERS];
-	Kvpaged__V1__Counter *counter_pointers[COUNTERS];
+	Kvpaged__V1__Counter counters[KVP_COUNTERS];
+	Kvpaged__V1__Counter *counter_pointers[KVP_COUNTERS];
 	Kvpaged__V1__SpaceStats spaces[KVP_SPACES_MAX];
 	Kvpaged__V1__SpaceStats *space_pointers[KVP_SPACES_MAX];
 	Kvpaged__V1__Schema schemas[KVP_SPACES_MAX];
@@ -174,6 +169,7 @@ struct core {
 	const struct tier *tier;
 	uint64_t start_ns;
 	uint64_t now_ns; /* of the call in progress */
+	uint32_t verb;   /* of the request that is being looked at */
 	uint64_t tick;
 	uint64_t next_session_id;
 	bool stopping;
@@ -225,6 +221,20 @@ struct core {
 #define counter_set(core, name, value)                                                                         \
 	atomic_store_explicit(&(core)->arena.counters->name, (value), memory_order_relaxed)
 #define counter_get(core, name) atomic_load_explicit(&(core)->arena.counters->name, memory_order_relaxed)
+
+static inline void histogram_add(struct kvp_histogram *histogram, uint64_t ns)
+{
+	uint64_t us = ns / 1000;
+	/* The bits of (us rounded up) - 1: the smallest i with us <= 2^i. */
+	uint64_t above = us * 1000 == ns ? us : us + 1;
+	unsigned i = above <= 1 ? 0 : 64 - (unsigned)__builtin_clzll(above - 1);
+	_Atomic uint64_t *bucket = &histogram->buckets[i < KVP_HISTOGRAM_BUCKETS ? i : KVP_HISTOGRAM_BUCKETS - 1];
+
+	atomic_store_explicit(bucket, atomic_load_explicit(bucket, memory_order_relaxed) + 1, memory_order_relaxed);
+	atomic_store_explicit(&histogram->sum_ns,
+			      atomic_load_explicit(&histogram->sum_ns, memory_order_relaxed) + ns,
+			      memory_order_relaxed);
+}
 
 static inline struct kvp_block *shared_block(const struct core *core, uint32_t block)
 {

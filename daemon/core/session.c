@@ -149,6 +149,14 @@ void core_session_fault(struct core_session *session, const char *reason)
 
 /* ---- Requests ---- */
 
+static void request_note(struct core *core, uint32_t verb, uint64_t begin_ns)
+{
+	uint64_t end_ns = core->host->clock_ns ? core->host->clock_ns(core->context) : core->now_ns;
+
+	if (verb < KVP_VERBS)
+		histogram_add(&core->arena.counters->request_seconds[verb], end_ns > begin_ns ? end_ns - begin_ns : 0);
+}
+
 static verb_fn *const verbs[] = {
 	[KVPAGED__V1__REQUEST__VERB_HELLO] = verb_hello,
 	[KVPAGED__V1__REQUEST__VERB_OPEN_SPACE] = verb_open_space,
@@ -211,6 +219,7 @@ void core_request(struct core_session *session, const uint8_t *message, size_t n
 	struct core *core = session->core;
 	const Request *request;
 	const char *wrong;
+	unsigned queued = session->in_flight;
 
 	core->now_ns = now_ns;
 	if (session->state == SESSION_OVER)
@@ -227,7 +236,10 @@ void core_request(struct core_session *session, const uint8_t *message, size_t n
 		protocol_error(session, request->id, wrong);
 		return;
 	}
+	core->verb = (uint32_t)request->verb_case - KVP_VERB_FIRST;
 	request_dispatch(session, request);
+	if (session->in_flight == queued)
+		request_note(core, core->verb, now_ns);
 }
 
 unsigned core_session_in_flight(const struct core_session *session)
@@ -239,6 +251,8 @@ unsigned core_session_in_flight(const struct core_session *session)
 
 void op_queue(struct core_session *session, struct op *op)
 {
+	op->verb = session->core->verb;
+	op->begin_ns = session->core->now_ns;
 	list_push_back(&session->ops, &op->link);
 	session->in_flight++;
 	if (list_empty(&session->run))
@@ -257,8 +271,10 @@ bool core_run(struct core *core, uint64_t now_ns)
 	session = list_entry(first, struct core_session, run);
 	op = list_entry(session->ops.next, struct op, link);
 	kvp_assert(!list_empty(&session->ops));
-	if (op->step(session, op) == OP_DONE)
+	if (op->step(session, op) == OP_DONE) {
+		request_note(core, op->verb, op->begin_ns);
 		op_end(session, op);
+	}
 	/* To the end of the queue; a session that ended during the step is out of it already. */
 	if (session->state != SESSION_OVER) {
 		list_unlink(&session->run);

@@ -88,7 +88,7 @@ enum verb_result verb_hello(struct core_session *session, const Request *request
 			      "client_name must be at most 128 bytes of UTF-8 without control characters");
 	r = staging_give(session, hello->staging_bytes);
 	if (r != KVP_OK) {
-		counter_add(session->core, quota_refused_total, 1);
+		counter_add(session->core, quota_staging_refused_total, 1);
 		return refuse(session, reply, KVP_QUOTA, "no staging memory is left for this user");
 	}
 	hazard_give(session, hello->records);

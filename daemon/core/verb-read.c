@@ -48,7 +48,7 @@ static void fetch_one(struct core_session *session, uint32_t space_id, ProtobufC
 
 	item->status = look_up(core, space_id, key, range, &block);
 	if (item->status == KVP_MISS)
-		counter_add(core, fetch_misses_total, 1);
+		counter_add(core, fetch_miss_never_total, 1);
 	if (item->status == KVP_PARTIAL)
 		counter_add(core, fetch_partial_total, 1);
 	if (item->status != KVP_OK)
@@ -111,6 +111,18 @@ enum verb_result verb_release(struct core_session *session, const Request *reque
 	return reply_items(session, reply, core->scratch.item_status, release->n_lease_ids);
 }
 
+static void match_count(struct core *core, size_t asked, size_t matched)
+{
+	counter_add(core, match_hits_total, matched);
+	counter_add(core, match_misses_total, asked - matched);
+	if (matched == asked)
+		counter_add(core, matches_full_total, 1);
+	else if (matched > 0)
+		counter_add(core, matches_partial_total, 1);
+	else
+		counter_add(core, matches_none_total, 1);
+}
+
 enum verb_result verb_match(struct core_session *session, const Request *request, Reply *reply)
 {
 	const Kvpaged__V1__Match *match = request->match;
@@ -129,8 +141,7 @@ enum verb_result verb_match(struct core_session *session, const Request *request
 		block_touch(core, block);
 		answer.matched++;
 	}
-	counter_add(core, match_keys_total, match->n_keys);
-	counter_add(core, match_hits_total, answer.matched);
+	match_count(core, match->n_keys, answer.matched);
 	reply->verb_case = KVPAGED__V1__REPLY__VERB_MATCH;
 	reply->match = &answer;
 	reply_send(session, reply, 0);

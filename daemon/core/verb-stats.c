@@ -54,14 +54,13 @@ static size_t counters_fill(struct core *core, Kvpaged__V1__Counter *counters, K
 {
 	size_t n = 0;
 
-#define X(counter, kind, unit, sentence)                                                            \
+#define VALUE(counter, labels, sentence)                                                            \
 	kvpaged__v1__counter__init(&counters[n]);                                                   \
 	counters[n].name = text_data(#counter, strlen(#counter));                                   \
 	counters[n].value = counter_get(core, counter);                                             \
 	pointers[n] = &counters[n];                                                                 \
 	n++;
-#include "proto/counters.def"
-#undef X
+#include "proto/metrics.def"
 	return n;
 }
 

@@ -162,10 +162,16 @@ static void effect_hang_up(void *context, void *peer, const char *reason)
 	end_for(peer, SESSION_ENDING, uv_hrtime(), reason);
 }
 
+static uint64_t effect_clock_ns(void *context)
+{
+	return uv_hrtime();
+}
+
 const struct core_host session_effects = {
 	.memory_create = effect_memory_create,
 	.reply = effect_reply,
 	.hang_up = effect_hang_up,
+	.clock_ns = effect_clock_ns,
 };
 
 /* --- reading ------------------------------------------------------------------------- */

@@ -32,7 +32,7 @@ MAY_INCLUDE = {
     "proto": ("base/", "proto/"),
     "codec": ("base/", "proto/limits.h", "codec/"),
     "client": ("base/", "proto/", "codec/", "client/"),
-    "client/kvctl": ("base/", "proto/counters.def", "client/kvclient.h", "client/kvctl/"),
+    "client/kvctl": ("base/", "proto/metrics.def", "client/kvclient.h", "client/kvctl/"),
     "client/worker": ("base/", "codec/", "client/kvclient.h", "client/worker/"),
     "daemon/core": ("base/", "proto/", "codec/", "daemon/core/"),
     "daemon/host": ("base/", "proto/", "daemon/core/core.h", "daemon/config.h", "daemon/host/"),

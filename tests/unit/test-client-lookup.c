@@ -48,7 +48,7 @@ static void rig_start(struct rig *rig)
 		.index_offset = 16384,
 		.blocks_offset = 32768,
 		.extents_offset = EXTENTS_OFFSET,
-		.counters_count = sizeof(struct kvp_counters) / sizeof(uint64_t),
+		.counters_count = KVP_COUNTERS,
 		.spaces_count = SPACES,
 		.buckets_count = BUCKETS,
 		.blocks_count = BLOCKS,
