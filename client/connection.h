@@ -34,6 +34,7 @@ struct connection {
 	uint8_t *staging_memory;  /* NULL: none */
 	struct control *control;  /* a reference; NULL: none */
 	int event_fd;             /* the session's event, see completion.h; -1: none */
+	unsigned works;           /* encoded and decoded blocks; see tally.h */
 	uint64_t session_id;
 	uint32_t lease_ttl_ms;    /* of a lease that names no time */
 	uint32_t lease_ttl_ms_max;

@@ -11,6 +11,7 @@
 #include "client/keys.h"
 #include "client/lease.h"
 #include "client/reader.h"
+#include "client/tally.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -120,10 +121,23 @@ static int batch_take(struct fetch_batch *batch, struct lease leases[FETCH_BATCH
 	return r;
 }
 
+static int timed_decode(const struct kvc_space *space, const struct range *range, const struct block_view *view,
+			struct kvc_fetch *block)
+{
+	struct connection *connection = &space->client->connection;
+	struct tally_watch watch = tally_begin(&connection->works);
+	int r = block_decode(space, &connection->arena->layout, range, view, block);
+	struct kvp_codec_tally *tally = connection->control ? &connection->control->header->tally : NULL;
+
+	if (tally && r == KVC_OK)
+		tally_end(watch, &tally->decode_bytes, &tally->decode_ns,
+			  (uint64_t)range_pages(space, range) * space_page_sizes(space, view->tokens).page);
+	return r;
+}
+
 /* Reads it block by block, and gives it back. */
 static int batch_read(struct fetch_batch *batch, const struct fetch *op)
 {
-	const struct arena_layout *arena = &op->space->client->connection.arena->layout;
 	struct lease leases[FETCH_BATCH];
 	uint64_t held[FETCH_BATCH];
 	size_t n_held = 0;
@@ -133,7 +147,7 @@ static int batch_read(struct fetch_batch *batch, const struct fetch *op)
 		if (batch->blocks[i]->status != UNREAD)
 			continue;
 		batch->blocks[i]->status =
-			block_decode(op->space, arena, &batch->range, &leases[i].view, batch->blocks[i]);
+			timed_decode(op->space, &batch->range, &leases[i].view, batch->blocks[i]);
 		if (op->record)
 			hazard_clear(op->record, (unsigned)i);
 		else

@@ -52,6 +52,7 @@ extern "C" {
 #endif
 
 #define KVC_KEY_BYTES_MAX 64
+#define KVC_NAME_BYTES_MAX 128
 
 /* Outcomes. The numbers are the protocol's and never change. */
 enum kvc_status {
@@ -511,6 +512,85 @@ struct kvc_list_item {
  * KVC_OK and the number of items (n at most, at most 1,024); negative errno.
  */
 KVC_API int kvc_list(kvc_space *space, uint64_t *cursor, struct kvc_list_item *items, size_t n, size_t *ret_n);
+
+/* ---- What became of blocks ---- */
+
+enum kvc_fate {
+	KVC_FATE_UNKNOWN = 0,         /* never stored, or so long ago that it is forgotten */
+	KVC_FATE_PRESENT = 1,         /* resident */
+	KVC_FATE_PARTIAL = 2,         /* resident, but pages are still missing */
+	KVC_FATE_EVICTED = 3,         /* evicted to make room */
+	KVC_FATE_EVICTED_REQUEST = 4, /* evicted by kvc_evict() */
+	KVC_FATE_DELETED = 5,         /* deleted, alone or with a block that it descends from */
+	KVC_FATE_SPACE_DROPPED = 6,   /* removed with its space */
+	KVC_FATE_WRITER_GONE = 7,     /* dropped unfinished when its writer's connection ended */
+	KVC_FATE_UNFINISHED = 8,      /* dropped unfinished: its pages did not come in time, or found no room */
+};
+
+/* A word ("evicted") and a sentence for a fate; "?" for an unknown number. Static storage. */
+KVC_API const char *kvc_fate_word(int fate);
+KVC_API const char *kvc_fate_text(int fate);
+
+#define KVC_WHY_ELSEWHERE_MAX 8
+
+struct kvc_why {
+	int fate;             /* enum kvc_fate */
+	uint64_t ago_ms;      /* since then; of a resident block, since its last use */
+	uint32_t tokens;      /* of a resident block, as all up to stored_bytes */
+	uint32_t pages_ready;
+	uint32_t page_count;
+	uint32_t leases;
+	uint32_t children;    /* resident blocks that name it as parent */
+	uint32_t priority;    /* of kvc_keep(); 0: none */
+	uint64_t stored_bytes;
+	uint32_t remembered;  /* keys of removed blocks that the daemon can remember */
+	size_t n_elsewhere;   /* other spaces in which a block of this key is resident: the first of them */
+	char elsewhere[KVC_WHY_ELSEWHERE_MAX][KVC_NAME_BYTES_MAX + 1];
+};
+
+/*
+ * What the daemon knows of a key. Keys of removed blocks are remembered by 64-bit hashes, about as many as the arena
+ * can hold blocks; the oldest are forgotten. KVC_OK; KVC_INVALID (the key); errors of kvc_space_open(); negative
+ * errno.
+ */
+KVC_API int kvc_why(kvc_space *space, const struct kvc_key *key, struct kvc_why *ret_why);
+
+enum kvc_event_kind {
+	KVC_EVENT_STORED = 1,  /* a block is complete */
+	KVC_EVENT_REMOVED = 2, /* a block cannot be found any more */
+	KVC_EVENT_CLEARED = 3, /* a space is gone, with all its blocks */
+};
+
+struct kvc_event {
+	uint64_t number;
+	int kind;   /* enum kvc_event_kind */
+	int reason; /* of a removal: enum kvc_fate */
+	uint32_t tokens;
+	size_t key_n;
+	uint8_t key[KVC_KEY_BYTES_MAX];
+	char space[KVC_NAME_BYTES_MAX + 1]; /* empty where the daemon does not know it any more */
+};
+
+#define KVC_EVENTS_FROM_NOW UINT64_MAX
+
+/* Where a follower of events is. Zeroed: at the oldest that the daemon remembers. */
+struct kvc_event_cursor {
+	uint64_t incarnation; /* of the daemon process whose numbers these are; 0: of none yet */
+	uint64_t after;       /* the last number seen; KVC_EVENTS_FROM_NOW: only what is yet to happen */
+	uint64_t lost;        /* out: events between that one and the first returned, which are forgotten */
+	int restarted;        /* out: the daemon is another process: numbers begin anew, blocks may be gone */
+};
+
+/*
+ * Waits up to timeout_ms for events after the cursor and moves it behind those returned, n at most, 512 at most. The
+ * cursor can be stored and used again later, by another client too. Deleted and evicted blocks and those of an
+ * unfinished space are told as removed one by one; of blocks that never were complete nothing is told. A call holds the
+ * client's lock for up to a second at a time: who follows events opens a client of its own.
+ * KVC_OK, and *ret_n 0 when nothing happened in time; KVC_STALE (the daemon's numbers do not reach the cursor's, which
+ * names no incarnation); negative errno.
+ */
+KVC_API int kvc_events(kvc_client *client, struct kvc_event_cursor *cursor, struct kvc_event *events, size_t n,
+		       uint32_t timeout_ms, size_t *ret_n);
 
 struct kvc_config_item {
 	const char *key;

@@ -5,6 +5,7 @@
 #include "client/client.h"
 #include "client/job.h"
 #include "client/pagecode.h"
+#include "client/tally.h"
 #include "proto/layout.h"
 #include "proto/status.h"
 
@@ -118,9 +119,21 @@ int part_new(struct append_job *job, const struct append_plan *plan, uint32_t fi
 	return 0;
 }
 
+/* Tells the daemon, where there is memory to tell it by. */
+static void encoded(const struct append_part *part, const struct append_plan *plan, struct tally_watch watch)
+{
+	const struct control *control = part->job->client->connection.control;
+
+	if (control)
+		tally_end(watch, &control->header->tally.encode_bytes, &control->header->tally.encode_ns,
+			  (uint64_t)part->n * plan->page_bytes);
+}
+
 int part_encode(struct append_part *part, const struct kvc_space *space, const struct append_plan *plan,
 		const struct kvc_append *block, struct kvc_fault *ret_fault)
 {
+	struct tally_watch watch = tally_begin(&part->job->client->connection.works);
+
 	for (uint32_t i = 0; i < part->n; i++) {
 		uint8_t *memory = part_memory(part, plan, i);
 		int r = page_encode(space, &plan->range, block, part->pages[i].index, memory, ret_fault);
@@ -129,6 +142,7 @@ int part_encode(struct append_part *part, const struct kvc_space *space, const s
 			return r;
 		part->pages[i].checksum = kvp_page_checksum(memory, plan->page_bytes);
 	}
+	encoded(part, plan, watch);
 	return KVC_OK;
 }
 

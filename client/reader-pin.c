@@ -56,6 +56,13 @@ static bool pages_ready(const struct kvc_space *space, const struct range *range
 	return true;
 }
 
+static void miss_note(struct kvp_record *record)
+{
+	uint32_t misses = atomic_load_explicit(&record->misses, memory_order_relaxed);
+
+	atomic_store_explicit(&record->misses, misses + 1, memory_order_relaxed);
+}
+
 /* Why the space cannot be used; -EAGAIN: it can again, somebody's wish to drop it was refused. */
 static int space_lost(const struct kvc_space *space)
 {
@@ -78,8 +85,10 @@ static int place_pin(struct kvc_reader *reader, const struct kvc_space *space, c
 	int r = key_pin(reader, space_id(space), key, at, view);
 
 	reader_beat(reader->room);
-	if (r != KVC_OK)
+	if (r != KVC_OK) {
+		miss_note(record);
 		return r;
+	}
 	if (!reader_stands(reader))
 		r = -EAGAIN;
 	else if (space_broken(space) != KVC_OK)

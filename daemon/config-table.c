@@ -106,6 +106,9 @@ const struct setting settings[CONFIG_SETTINGS] = {
 	{ NAMED("session", "hello_ttl_ms"), SETTING_MS, FIELD(hello_ttl_ms),
 	  1, UINT32_MAX, .initial = "1s",
 	  .help = "within which a new session must say hello" },
+	{ NAMED("events", "kept"), SETTING_COUNT, FIELD(events_kept),
+	  1, 1 << 24, .initial = "16384",
+	  .help = "events that are kept for those who follow what happens, 140 bytes each" },
 	{ NAMED("loop", "spin_us"), SETTING_COUNT, FIELD(spin_us),
 	  0, SPIN_US_MAX, .initial = "50",
 	  .help = "stay awake for so long after a request, while the next one usually comes "

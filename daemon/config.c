@@ -202,5 +202,6 @@ struct core_limits config_core_limits(const struct config *config)
 		.keep_ttl_ms_max = fields->keep_ttl_ms_max,
 		.hello_ttl_ms = (uint32_t)fields->hello_ttl_ms,
 		.slice_bytes = (uint32_t)fields->slice_bytes,
+		.events_kept = (uint32_t)fields->events_kept,
 	};
 }

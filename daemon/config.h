@@ -22,7 +22,7 @@
 
 #define CONFIG_PATH_DEFAULT "/etc/kvpaged/kvpaged.conf"
 
-#define CONFIG_SETTINGS 30
+#define CONFIG_SETTINGS 31
 #define CONFIG_NAME_BYTES_MAX 64 /* of a setting, however it is spelled, with its end */
 #define CONFIG_UIDS_MAX 64
 
@@ -60,6 +60,7 @@ struct config_fields {
 	uint64_t pins_per_uid;
 	uint64_t pin_grace_ms;
 	uint64_t hello_ttl_ms;
+	uint64_t events_kept;
 	uint64_t spin_us;
 	uint64_t drain_ms;
 	uint64_t log_level; /* enum log_level */

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #define KVP_CONTROL_MAGIC UINT64_C(0x4c52544e4350564b) /* "KVPCNTRL" */
-#define KVP_CONTROL_VERSION 1
+#define KVP_CONTROL_VERSION 2
 
 /* Blocks that one record can pin at once. */
 #define KVP_HAZARDS 32
@@ -34,13 +34,27 @@
 
 #define KVP_CONTROL_ALIGN 4096
 
+/*
+ * Page bytes and time of every KVP_CODEC_SAMPLE-th block that a client encoded, or decoded after asking. Only grows,
+ * but for a client that lies.
+ */
+struct kvp_codec_tally {
+	_Atomic uint64_t encode_bytes;
+	_Atomic uint64_t encode_ns;
+	_Atomic uint64_t decode_bytes;
+	_Atomic uint64_t decode_ns;
+};
+
+#define KVP_CODEC_SAMPLE 16
+
 struct kvp_control_header {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t records_count;        /* the daemon writes it once; the client checks it against the size */
 	_Atomic uint32_t records_used; /* the client's: records from this on were never used; it only grows */
 	_Atomic uint32_t over;         /* the daemon's: not 0 once the session ended and its hazards are void */
-	uint32_t reserved[10];
+	uint32_t reserved[2];
+	struct kvp_codec_tally tally;
 };
 _Static_assert(sizeof(struct kvp_control_header) == 64, "shared layout");
 
@@ -51,7 +65,8 @@ struct kvp_record {
 	/* How often the thread wrote to touched; entry i was written at a count of i modulo KVP_TOUCHES. Wraps. Written
 	 * after the entry. */
 	_Atomic uint32_t touches;
-	uint32_t reserved0[14];
+	_Atomic uint32_t misses; /* keys looked up that were not there. Wraps */
+	uint32_t reserved0[13];
 	_Atomic uint32_t touched[KVP_TOUCHES]; /* block numbers; old ones are overwritten, read or not */
 	uint32_t reserved1[16];
 };

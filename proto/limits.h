@@ -38,6 +38,16 @@
 #define KVP_LIST_ITEMS_MAX 1024
 
 #define KVP_SPACES_MAX 256
+
+/* In one answer to Subscribe, and how long it may wait. */
+#define KVP_EVENTS_MAX 512
+#define KVP_SUBSCRIBE_WAIT_MS_MAX 60000
+
+/* Other spaces that Why names. */
+#define KVP_WHY_ELSEWHERE_MAX 8
+
+/* How old amounts in shared memory may be that are derived from state. */
+#define KVP_STATS_MS 100
 #define KVP_PIN_PRIORITY_MAX 15
 
 /* One session's unanswered requests: what a client can make the daemon remember. */

@@ -7,6 +7,7 @@
 #include "daemon/core/block.h"
 
 #include "base/contract.h"
+#include "daemon/core/events.h"
 #include "daemon/core/evict.h"
 #include "daemon/core/hazard.h"
 #include "daemon/core/index.h"
@@ -135,7 +136,7 @@ static void partial_expire(struct core *core, struct deadline *deadline)
 	uint32_t budget = UINT32_MAX;
 
 	counter_add(core, dropped_partial_ttl_total, 1);
-	(void)block_kill_tree(core, block, &budget);
+	(void)block_kill_tree(core, block, KVP_FATE_UNFINISHED, &budget);
 }
 
 static void keep_expire(struct core *core, struct deadline *deadline)
@@ -210,6 +211,22 @@ static int map_take(struct core *core, const struct space *space, uint32_t block
 	return KVP_OK;
 }
 
+static void birth_count(struct core *core, uint32_t block)
+{
+	uint64_t when_ns;
+
+	switch (past_find(&core->past, shared_block(core, block)->key_hash, &when_ns)) {
+	case KVP_FATE_UNKNOWN:
+		counter_add(core, begun_new_total, 1);
+		break;
+	case KVP_FATE_EVICTED:
+		counter_add(core, begun_evicted_total, 1);
+		break;
+	default:
+		counter_add(core, begun_removed_total, 1);
+	}
+}
+
 int block_create(struct core *core, uint32_t space_id, struct block_key key, uint32_t parent, uint32_t tokens,
 		 uint32_t *ret_block)
 {
@@ -239,6 +256,7 @@ int block_create(struct core *core, uint32_t space_id, struct block_key key, uin
 		space->totals.blocks_partial++;
 		space->totals.overhead_bytes += map_slot_bytes(space);
 		block_touch(core, block);
+		birth_count(core, block);
 		*ret_block = block;
 	}
 	if (parent)
@@ -286,6 +304,7 @@ static void block_completed(struct core *core, uint32_t block)
 	space->totals.blocks_partial--;
 	space->totals.tokens += shared_block(core, block)->tokens;
 	counter_add(core, append_blocks_total, 1);
+	events_stored(core, block);
 	policy_refresh(core, block);
 }
 
@@ -378,7 +397,7 @@ void block_remove_writer(struct core *core, struct writer *writer)
 	if (!list_empty(&core->blocks[block].writers))
 		return;
 	counter_add(core, dropped_writer_gone_total, 1);
-	(void)block_kill_tree(core, block, &budget);
+	(void)block_kill_tree(core, block, KVP_FATE_WRITER_GONE, &budget);
 }
 
 bool block_sole_writer(const struct core *core, uint32_t block, const struct core_session *session)
@@ -463,7 +482,7 @@ static uint64_t totals_leave(struct core *core, uint32_t block)
 	return stored;
 }
 
-uint64_t block_kill(struct core *core, uint32_t block)
+uint64_t block_kill(struct core *core, uint32_t block, enum kvp_fate fate)
 {
 	struct kvp_block *shared = shared_block(core, block);
 	struct block *b = &core->blocks[block];
@@ -471,6 +490,8 @@ uint64_t block_kill(struct core *core, uint32_t block)
 	uint64_t stored;
 
 	kvp_assert(b->state == BLOCK_LIVE && b->children == 0 && b->holds == 0);
+	events_removed(core, block, fate);
+	past_note(&core->past, shared->key_hash, fate, core->now_ns);
 	stored = totals_leave(core, block);
 	if (core->entries[block].place != POLICY_ABSENT)
 		policy->ops->remove(policy, block);
@@ -490,7 +511,7 @@ uint64_t block_kill(struct core *core, uint32_t block)
 	return stored;
 }
 
-bool block_kill_tree(struct core *core, uint32_t block, uint32_t *budget)
+bool block_kill_tree(struct core *core, uint32_t block, enum kvp_fate fate, uint32_t *budget)
 {
 	uint32_t at = block;
 
@@ -501,7 +522,7 @@ bool block_kill_tree(struct core *core, uint32_t block, uint32_t *budget)
 			at = core->blocks[at].first_child;
 		parent = core->blocks[at].parent;
 		(*budget)--;
-		counter_add(core, evicted_bytes_total, block_kill(core, at));
+		counter_add(core, evicted_bytes_total, block_kill(core, at, fate));
 		if (at == block)
 			return true;
 		at = parent;

@@ -71,8 +71,8 @@ uint64_t block_pin_cost(const struct core *core, uint32_t block);
 /* The last that kept a block in limbo has gone: its memory and its number are free. */
 void block_leave_limbo(struct core *core, uint32_t block);
 
-/* Removes a live block without children. Returns the stored bytes that went. */
-uint64_t block_kill(struct core *core, uint32_t block);
+/* Removes a live block without children, for this reason. Returns the stored bytes that went. */
+uint64_t block_kill(struct core *core, uint32_t block, enum kvp_fate fate);
 
 /* Removes a live block and its descendants, at most *budget of them. Whether the block itself is gone. */
-bool block_kill_tree(struct core *core, uint32_t block, uint32_t *budget);
+bool block_kill_tree(struct core *core, uint32_t block, enum kvp_fate fate, uint32_t *budget);

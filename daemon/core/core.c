@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The core as a whole: birth, time, end. Requests are in session.c, one file a verb beside it. */
+#include "daemon/core/events.h"
 #include "daemon/core/hazard.h"
+#include "daemon/core/stats.h"
 
 #include "base/contract.h"
 #include "base/units.h"
@@ -29,6 +31,7 @@ static void limits_default(struct core_limits *limits, uint64_t arena_bytes)
 	DEFAULT(keep_ttl_ms_max, 24 * 3600 * 1000);
 	DEFAULT(hello_ttl_ms, 1000);
 	DEFAULT(slice_bytes, 256 << 10);
+	DEFAULT(events_kept, 16384);
 #undef DEFAULT
 	if (limits->lease_ttl_ms > limits->lease_ttl_ms_max)
 		limits->lease_ttl_ms = limits->lease_ttl_ms_max;
@@ -88,6 +91,12 @@ int core_new(const struct core_options *options, struct core **ret_core)
 		r = tables_init(core);
 	if (r == 0)
 		r = intake_init(&core->intake);
+	if (r == 0)
+		r = past_init(&core->past, core->arena.blocks_count);
+	if (r == 0)
+		r = events_init(core);
+	if (r == 0)
+		stats_init(core);
 	if (r < 0) {
 		(void)core_free(core);
 		return r;
@@ -109,6 +118,9 @@ struct core *core_free(struct core *core)
 		for (uint32_t block = 1; block <= core->arena.blocks_count; block++)
 			deadline_disarm(&core->deadlines, &core->blocks[block].keep);
 	deadline_disarm(&core->deadlines, &core->scan_due);
+	deadline_disarm(&core->deadlines, &core->stats_due);
+	events_deinit(core);
+	past_deinit(&core->past);
 	deadline_heap_deinit(&core->deadlines);
 	arena_deinit(&core->arena);
 	intake_deinit(&core->intake);

@@ -71,6 +71,7 @@ struct core_limits {
 	uint64_t keep_ttl_ms_max;           /* of Pin; 24 h */
 	uint32_t hello_ttl_ms;              /* for a session to say Hello; 1,000 */
 	uint32_t slice_bytes;               /* copied in one slice; 256 KiB */
+	uint32_t events_kept;               /* for those who ask what happened; 16,384 */
 };
 
 struct core_options {

@@ -51,7 +51,7 @@ static uint32_t victim_unpinned(struct core *core, uint32_t space_id)
 	return 0;
 }
 
-int evict_one(struct core *core, uint32_t space_id, uint64_t *ret_bytes)
+int evict_one(struct core *core, uint32_t space_id, enum kvp_fate fate, uint64_t *ret_bytes)
 {
 	uint32_t block = victim_unpinned(core, space_id);
 
@@ -59,7 +59,7 @@ int evict_one(struct core *core, uint32_t space_id, uint64_t *ret_bytes)
 		return 0;
 	if (core->tier->submit_store(core->context, core, block) == TIER_STARTED)
 		return 0;
-	*ret_bytes = block_kill(core, block);
+	*ret_bytes = block_kill(core, block, fate);
 	counter_add(core, evicted_bytes_total, *ret_bytes);
 	return 1;
 }
@@ -72,7 +72,7 @@ bool evict_for_room(struct core *core, unsigned *evicted)
 
 	if (limbo_collect(core))
 		return true;
-	while (n < batch && evict_one(core, 0, &bytes))
+	while (n < batch && evict_one(core, 0, KVP_FATE_EVICTED, &bytes))
 		n++;
 	counter_add(core, evictions_capacity_total, n);
 	*evicted += n;

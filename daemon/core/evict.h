@@ -7,9 +7,11 @@
 /* What may be evicted in one slice of work before the loop gets its turn. */
 #define EVICT_BATCH 64
 
-/* Evicts one block, of any space (space_id 0) or of one. Results: 1 and the stored bytes that went; 0 (nothing
- * can go). */
-int evict_one(struct core *core, uint32_t space_id, uint64_t *ret_bytes);
+/*
+ * Evicts one block, of any space (space_id 0) or of one, for this reason. Results: 1 and the stored bytes that went; 0
+ * (nothing can go).
+ */
+int evict_one(struct core *core, uint32_t space_id, enum kvp_fate fate, uint64_t *ret_bytes);
 
 /*
  * Makes room: frees what rests in limbo without need, or evicts some blocks, which *evicted counts. Returns whether

@@ -22,6 +22,9 @@
 /* Blocks in limbo that one scan is followed up for. */
 #define LIMBO_LOOK_MAX 512
 
+/* A client's figures grow by less than this between two scans. */
+#define TALLY_GROWTH_MAX (UINT64_C(1) << 42)
+
 /* When to look again while something rests or somebody is silent. */
 #define SCAN_SOON_MS 20
 
@@ -50,7 +53,7 @@ static int control_create(struct core_session *session, uint32_t records, uint64
 {
 	struct core *core = session->core;
 	struct control *control = &session->control;
-	uint32_t *seen = calloc(records, sizeof(*seen));
+	struct record_seen *seen = calloc(records, sizeof(*seen));
 	void *memory;
 	int r = seen ? core->host->memory_create(core->context, session->peer, CORE_MEMORY_CONTROL, bytes, &memory)
 		     : -ENOMEM;
@@ -63,7 +66,7 @@ static int control_create(struct core_session *session, uint32_t records, uint64
 		.header = memory,
 		.records = records,
 		.bytes = bytes,
-		.touches_seen = seen,
+		.seen = seen,
 	};
 	list_init(&control->link);
 	control->header->magic = KVP_CONTROL_MAGIC;
@@ -122,6 +125,34 @@ static void touches_drain(struct core *core, struct kvp_record *record, uint32_t
 	}
 }
 
+/* What grew since it was seen; a value that shrank is a lie, and so is one that grew beyond reason. */
+static uint64_t growth(_Atomic uint64_t *word, uint64_t *seen)
+{
+	uint64_t now = atomic_load_explicit(word, memory_order_relaxed);
+	uint64_t fresh = now > *seen ? now - *seen : 0;
+
+	*seen = now;
+	return fresh <= TALLY_GROWTH_MAX ? fresh : 0;
+}
+
+static void tally_drain(struct core *core, struct kvp_codec_tally *tally, struct tally_seen *seen)
+{
+	counter_add(core, encode_bytes_total, growth(&tally->encode_bytes, &seen->encode_bytes));
+	counter_add(core, encode_us_total, growth(&tally->encode_ns, &seen->encode_ns) / 1000);
+	counter_add(core, decode_bytes_total, growth(&tally->decode_bytes, &seen->decode_bytes));
+	counter_add(core, decode_us_total, growth(&tally->decode_ns, &seen->decode_ns) / 1000);
+}
+
+/* What a client's thread left word of since the last scan. */
+static void record_drain(struct core *core, struct kvp_record *record, struct record_seen *seen)
+{
+	uint32_t misses = atomic_load_explicit(&record->misses, memory_order_relaxed);
+
+	touches_drain(core, record, &seen->touches);
+	counter_add(core, local_misses_total, misses - seen->misses);
+	seen->misses = misses;
+}
+
 void hazard_void(struct core_session *session)
 {
 	struct control *control = &session->control;
@@ -132,7 +163,8 @@ void hazard_void(struct core_session *session)
 		return;
 	used = records_used(control); /* once: the client may write it meanwhile */
 	for (uint32_t i = 0; i < used; i++)
-		touches_drain(core, &kvp_control_records(control->header)[i], &control->touches_seen[i]);
+		record_drain(core, &kvp_control_records(control->header)[i], &control->seen[i]);
+	tally_drain(core, &control->header->tally, &control->tally_seen);
 	atomic_store_explicit(&control->header->over, 1, memory_order_release);
 	atomic_thread_fence(memory_order_seq_cst);
 	list_unlink(&control->link);
@@ -151,7 +183,7 @@ void hazard_take_back(struct core_session *session)
 	account_discharge(&session->user->staging_bytes, control->bytes);
 	session->user->records -= control->records;
 	counter_sub(session->core, control_bytes, control->bytes);
-	free(control->touches_seen);
+	free(control->seen);
 	*control = (struct control){ 0 };
 }
 
@@ -197,7 +229,8 @@ static void block_mark(struct core *core, struct core_session *session, uint32_t
 	session->control.wanted |= wanted(core, b);
 }
 
-static void record_scan(struct core *core, struct core_session *session, struct kvp_record *record, uint32_t *seen)
+static void record_scan(struct core *core, struct core_session *session, struct kvp_record *record,
+			struct record_seen *seen)
 {
 	for (unsigned i = 0; i < KVP_HAZARDS; i++) {
 		uint32_t block = atomic_load_explicit(&record->hazard[i], memory_order_acquire);
@@ -205,8 +238,8 @@ static void record_scan(struct core *core, struct core_session *session, struct 
 		if (block >= 1 && block <= core->arena.blocks_count)
 			block_mark(core, session, block);
 	}
-	touches_drain(core, record, seen);
-	session->control.life_now += *seen + atomic_load_explicit(&record->beats, memory_order_relaxed);
+	record_drain(core, record, seen);
+	session->control.life_now += seen->touches + atomic_load_explicit(&record->beats, memory_order_relaxed);
 }
 
 static void session_scan(struct core *core, struct core_session *session)
@@ -219,7 +252,8 @@ static void session_scan(struct core *core, struct core_session *session)
 	control->greedy = false;
 	control->life_now = 0;
 	for (uint32_t i = 0; i < used; i++)
-		record_scan(core, session, &records[i], &control->touches_seen[i]);
+		record_scan(core, session, &records[i], &control->seen[i]);
+	tally_drain(core, &control->header->tally, &control->tally_seen);
 	core->records_used += used;
 }
 

@@ -15,6 +15,7 @@
 #include "daemon/core/core.h"
 #include "daemon/core/deadline.h"
 #include "daemon/core/intake.h"
+#include "daemon/core/past.h"
 #include "daemon/core/policy.h"
 #include "daemon/core/tier.h"
 #include "proto/control.h"
@@ -87,8 +88,22 @@ struct space {
 	struct size_class *page_class;
 	struct size_class *map_class;
 	struct policy *policy;
-	uint32_t sessions; /* that have it open */
+	uint32_t sessions;    /* that have it open */
+	uint64_t first_event; /* events from this number on can be its own */
 	struct space_totals totals;
+};
+
+/* What the last scan found in a client's codec figures, and in one record. */
+struct tally_seen {
+	uint64_t encode_bytes;
+	uint64_t encode_ns;
+	uint64_t decode_bytes;
+	uint64_t decode_ns;
+};
+
+struct record_seen {
+	uint32_t touches;
+	uint32_t misses;
 };
 
 /* A session's control memory and what is known of it; see hazard.h. */
@@ -97,7 +112,8 @@ struct control {
 	struct kvp_control_header *header; /* NULL: none. The client can write it */
 	uint32_t records;
 	uint64_t bytes;
-	uint32_t *touches_seen; /* [records] */
+	struct record_seen *seen; /* [records] */
+	struct tally_seen tally_seen;
 	uint32_t life;          /* the sum of signs of life at the last scan */
 	bool asked;             /* a request came since */
 	uint64_t silent_since_ns;
@@ -110,6 +126,16 @@ struct control {
 enum session_state { SESSION_NEW, SESSION_READY, SESSION_OVER };
 
 struct op;
+
+/* A Subscribe that waits. */
+struct wait {
+	struct list link; /* core.waits */
+	struct core_session *session;
+	struct deadline over;
+	uint64_t id;
+	uint64_t after;
+	uint32_t max;
+};
 
 struct core_session {
 	struct list link; /* core.sessions */
@@ -128,7 +154,18 @@ struct core_session {
 	struct list leases;
 	struct list writers;
 	struct deadline hello;
+	struct wait wait;
 	uint64_t spaces_open[(KVP_SPACES_MAX + 63) / 64];
+};
+
+/* What happened, as it is remembered; see events.h. */
+struct event {
+	uint32_t space_id;
+	uint16_t tokens;
+	uint8_t kind;
+	uint8_t fate;
+	uint8_t n;
+	uint8_t bytes[KVP_NAME_BYTES_MAX]; /* the block's key, or the name of a space that is gone */
 };
 
 enum op_progress { OP_MORE, OP_DONE };
@@ -156,6 +193,8 @@ struct reply_scratch {
 	Kvpaged__V1__SpaceStats spaces[KVP_SPACES_MAX];
 	Kvpaged__V1__SpaceStats *space_pointers[KVP_SPACES_MAX];
 	Kvpaged__V1__Schema schemas[KVP_SPACES_MAX];
+	Kvpaged__V1__Event events[KVP_EVENTS_MAX];
+	Kvpaged__V1__Event *event_pointers[KVP_EVENTS_MAX];
 };
 
 struct core {
@@ -203,6 +242,13 @@ struct core {
 	uint64_t scanned_ns;
 	uint64_t touches_fresh;
 	uint64_t drain_ms;
+
+	struct past past;
+	struct event *events; /* [limits.events_kept] */
+	uint64_t events_last; /* the newest's number */
+	struct list waits;
+	struct deadline waits_due;
+	struct deadline stats_due;
 
 	struct intake intake;
 	uint8_t *parse;

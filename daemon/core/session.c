@@ -7,10 +7,12 @@
  * A session that is OVER is deaf: what it sent is dropped, its queued operations are abandoned when it closes.
  *Queued operations are served round robin over sessions, one slice each, in order within a session.
  */
+#include "daemon/core/events.h"
 #include "daemon/core/hazard.h"
 #include "daemon/core/lease.h"
 #include "daemon/core/parse.h"
 #include "daemon/core/space.h"
+#include "daemon/core/stats.h"
 #include "daemon/core/verbs.h"
 
 #include "base/contract.h"
@@ -62,6 +64,7 @@ int core_session_open(struct core *core, void *peer, uint32_t uid, uint64_t now_
 	list_init(&session->ops);
 	list_init(&session->leases);
 	list_init(&session->writers);
+	list_init(&session->wait.link);
 	session->id = ++core->next_session_id;
 	list_push_back(&core->sessions, &session->link);
 	counter_add(core, sessions, 1);
@@ -102,6 +105,7 @@ struct core_session *core_session_close(struct core_session *session)
 	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++)
 		session_close_space(session, id);
 	hazard_take_back(session);
+	events_forget(session);
 	if (session->staging) {
 		account_discharge(&session->user->staging_bytes, session->staging_bytes);
 		counter_sub(core, staging_bytes, session->staging_bytes);
@@ -110,6 +114,7 @@ struct core_session *core_session_close(struct core_session *session)
 	list_unlink(&session->run);
 	session->user = user_unref(session->user);
 	counter_sub(core, sessions, 1);
+	stats_later(core);
 	free(session);
 	return NULL;
 }
@@ -124,6 +129,7 @@ void session_end(struct core_session *session, const char *reason)
 	list_unlink(&session->run);
 	deadline_disarm(&core->deadlines, &session->hello);
 	hazard_void(session);
+	events_forget(session);
 	core->host->hang_up(core->context, session->peer, reason);
 }
 
@@ -173,6 +179,8 @@ static verb_fn *const verbs[] = {
 	[KVPAGED__V1__REQUEST__VERB_LIST] = verb_list,
 	[KVPAGED__V1__REQUEST__VERB_DROP_SPACE] = verb_drop_space,
 	[KVPAGED__V1__REQUEST__VERB_CONFIG] = verb_config,
+	[KVPAGED__V1__REQUEST__VERB_WHY] = verb_why,
+	[KVPAGED__V1__REQUEST__VERB_SUBSCRIBE] = verb_subscribe,
 };
 
 static bool id_in_flight(const struct core_session *session, uint64_t id)
@@ -180,7 +188,7 @@ static bool id_in_flight(const struct core_session *session, uint64_t id)
 	list_for_each(node, &session->ops)
 		if (list_entry(node, struct op, link)->id == id)
 			return true;
-	return false;
+	return events_waits(session, id);
 }
 
 /* What ends a session. NULL, or static text. */
@@ -240,6 +248,7 @@ void core_request(struct core_session *session, const uint8_t *message, size_t n
 	request_dispatch(session, request);
 	if (session->in_flight == queued)
 		request_note(core, core->verb, now_ns);
+	stats_later(core);
 }
 
 unsigned core_session_in_flight(const struct core_session *session)
@@ -268,6 +277,7 @@ bool core_run(struct core *core, uint64_t now_ns)
 	core->now_ns = now_ns;
 	if (!first)
 		return false;
+	stats_later(core);
 	session = list_entry(first, struct core_session, run);
 	op = list_entry(session->ops.next, struct op, link);
 	kvp_assert(!list_empty(&session->ops));

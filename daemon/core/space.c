@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/contract.h"
+#include "daemon/core/events.h"
 
 #include <string.h>
 
@@ -97,6 +98,7 @@ int space_create(struct core *core, const struct space_request *request, uint32_
 		return KVP_TOO_MANY;
 	}
 	space->live = true;
+	space->first_event = core->events_last + 1;
 	entry_fill(core, id, request);
 	counter_add(core, spaces, 1);
 	*ret_id = id;
@@ -156,6 +158,7 @@ void space_drop(struct core *core, uint32_t id)
 	struct space *space = &core->spaces[id];
 
 	kvp_assert(space->live && space->sessions == 0 && space->totals.blocks == 0);
+	events_cleared(core, id);
 	atomic_store_explicit(&entry_of(core, id)->state, KVP_SPACE_FREE, memory_order_release);
 	space_release(space);
 	counter_sub(core, spaces, 1);

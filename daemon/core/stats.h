@@ -5,3 +5,8 @@
 #include "daemon/core/internal.h"
 
 void stats_refresh(struct core *core);
+
+/* Something changed: they are brought up to date within KVP_STATS_MS. */
+void stats_later(struct core *core);
+
+void stats_init(struct core *core);

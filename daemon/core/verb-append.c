@@ -96,7 +96,7 @@ static int block_resolve(struct core_session *session, struct append *append)
 	if (!block_complete(core, block) && block_add_writer(core, block, session) < 0) {
 		/* Without a writer nobody would end a partial block. */
 		if (list_empty(&core->blocks[block].writers))
-			(void)block_kill(core, block);
+			(void)block_kill(core, block, KVP_FATE_UNFINISHED);
 		return KVP_TOO_MANY;
 	}
 	append->block = block;
@@ -145,7 +145,7 @@ static void give_up_partial(struct core_session *session, const struct append *a
 	if (block_complete(core, append->block) || !block_sole_writer(core, append->block, session))
 		return;
 	if (no_space || atomic_load_explicit(&shared->pages_ready, memory_order_relaxed) == 0)
-		(void)block_kill_tree(core, append->block, &budget);
+		(void)block_kill_tree(core, append->block, KVP_FATE_UNFINISHED, &budget);
 }
 
 static enum op_progress append_end(struct core_session *session, struct append *append)

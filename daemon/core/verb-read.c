@@ -39,6 +39,23 @@ static struct space *read_space(struct core_session *session, uint32_t space_id,
 	return space;
 }
 
+static void miss_count(struct core *core, uint32_t space_id, ProtobufCBinaryData key)
+{
+	uint64_t hash = kvp_key_hash(core->arena.header->hash_seed, space_id, key.data, key.len);
+	uint64_t when_ns;
+
+	switch (past_find(&core->past, hash, &when_ns)) {
+	case KVP_FATE_UNKNOWN:
+		counter_add(core, fetch_miss_never_total, 1);
+		break;
+	case KVP_FATE_EVICTED:
+		counter_add(core, fetch_miss_evicted_total, 1);
+		break;
+	default:
+		counter_add(core, fetch_miss_removed_total, 1);
+	}
+}
+
 /* ttl_ms 0: without a lease. */
 static void fetch_one(struct core_session *session, uint32_t space_id, ProtobufCBinaryData key,
 		      const struct page_range *range, uint32_t ttl_ms, Kvpaged__V1__FetchItem *item)
@@ -48,7 +65,7 @@ static void fetch_one(struct core_session *session, uint32_t space_id, ProtobufC
 
 	item->status = look_up(core, space_id, key, range, &block);
 	if (item->status == KVP_MISS)
-		counter_add(core, fetch_miss_never_total, 1);
+		miss_count(core, space_id, key);
 	if (item->status == KVP_PARTIAL)
 		counter_add(core, fetch_partial_total, 1);
 	if (item->status != KVP_OK)

@@ -40,7 +40,7 @@ static bool delete_one(struct core *core, struct removal *removal, uint32_t *bud
 	const struct removal_key *key = &removal->keys[removal->next];
 	uint32_t before = *budget;
 	uint32_t block = block_find(core, removal->space_id, (struct block_key){ key->bytes, key->n });
-	bool gone = !block || block_kill_tree(core, block, budget);
+	bool gone = !block || block_kill_tree(core, block, KVP_FATE_DELETED, budget);
 
 	counter_add(core, deleted_total, before - *budget);
 	/* A tree larger than a batch takes several turns: it was there in the first. */
@@ -122,7 +122,7 @@ static enum op_progress evict_step(struct core_session *session, struct op *op)
 
 		if (i == REMOVE_BATCH)
 			return OP_MORE;
-		if (!evict_one(core, eviction->space_id, &bytes))
+		if (!evict_one(core, eviction->space_id, KVP_FATE_EVICTED_REQUEST, &bytes))
 			break;
 		counter_add(core, evictions_request_total, 1);
 		eviction->blocks++;
@@ -189,7 +189,7 @@ static bool drop_blocks(struct core *core, uint32_t id, struct drop *drop)
 		if (looked == 4096 || budget == 0)
 			return false;
 		if (core->blocks[block].state == BLOCK_LIVE && shared_block(core, block)->space_id == id) {
-			bool gone = block_kill_tree(core, block, &budget);
+			bool gone = block_kill_tree(core, block, KVP_FATE_SPACE_DROPPED, &budget);
 
 			counter_add(core, deleted_total, before - budget);
 			if (!gone)

@@ -30,6 +30,27 @@ static void totals_sum(const struct core *core, struct space_totals *sum)
 	}
 }
 
+/* What each space holds, for those who read without asking. */
+static void spaces_refresh(struct core *core)
+{
+	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++) {
+		struct kvp_space_entry *entry = &core->arena.spaces[id - 1];
+		const struct space *space = &core->spaces[id];
+		const struct space_totals *totals = &space->totals;
+
+		if (!space->live)
+			continue;
+		atomic_store_explicit(&entry->blocks, totals->blocks, memory_order_relaxed);
+		atomic_store_explicit(&entry->blocks_partial, totals->blocks_partial, memory_order_relaxed);
+		atomic_store_explicit(&entry->pages, totals->pages, memory_order_relaxed);
+		atomic_store_explicit(&entry->tokens, totals->tokens, memory_order_relaxed);
+		atomic_store_explicit(&entry->stored_bytes, totals->stored_bytes, memory_order_relaxed);
+		atomic_store_explicit(&entry->overhead_bytes, totals->overhead_bytes, memory_order_relaxed);
+		atomic_store_explicit(&entry->logical_f16_bytes, totals->logical_f16_bytes, memory_order_relaxed);
+		atomic_store_explicit(&entry->sessions, space->sessions, memory_order_relaxed);
+	}
+}
+
 void stats_refresh(struct core *core)
 {
 	const struct arena *arena = &core->arena;
@@ -48,6 +69,24 @@ void stats_refresh(struct core *core)
 	counter_set(core, free_bytes, arena->free_slot_bytes + arena->extents_free * KVP_EXTENT_BYTES);
 	counter_set(core, logical_f16_bytes, sum.logical_f16_bytes);
 	counter_set(core, logical_f32_bytes, 2 * sum.logical_f16_bytes);
+	spaces_refresh(core);
+}
+
+static void stats_expire(struct core *core, struct deadline *deadline)
+{
+	stats_refresh(core);
+}
+
+void stats_init(struct core *core)
+{
+	core->stats_due.expire = stats_expire;
+	stats_refresh(core);
+}
+
+void stats_later(struct core *core)
+{
+	if (!deadline_armed(&core->stats_due))
+		(void)deadline_arm(&core->deadlines, &core->stats_due, core->now_ns + KVP_STATS_MS * NS_PER_MS);
 }
 
 static size_t counters_fill(struct core *core, Kvpaged__V1__Counter *counters, Kvpaged__V1__Counter **pointers)

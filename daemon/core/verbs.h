@@ -30,6 +30,8 @@ verb_fn verb_unpin;
 verb_fn verb_stats;
 verb_fn verb_list;
 verb_fn verb_config;
+verb_fn verb_why;
+verb_fn verb_subscribe;
 
 /* Fails the request: status, and a sentence for people (static text). Returns VERB_REPLY, for return
  * reply_fail(...). */

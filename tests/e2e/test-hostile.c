@@ -291,9 +291,9 @@ static void test_unknown_parts(void **state)
 		ProtobufCBinaryData body;
 		unsigned status;
 	} cases[] = {
-		/* No verb; 17, which is not there yet; 111; the greatest field number. */
+		/* No verb; 19, which is not there yet; 111; the greatest field number. */
 		{ BYTES("\x08\x05"), KVP_UNSUPPORTED },
-		{ BYTES("\x08\x05\x8a\x01\x00"), KVP_UNSUPPORTED },
+		{ BYTES("\x08\x05\x9a\x01\x00"), KVP_UNSUPPORTED },
 		{ BYTES("\x08\x05\xfa\x06\x00"), KVP_UNSUPPORTED },
 		{ BYTES("\x08\x05\xfa\xff\xff\xff\x0f\x01x"), KVP_UNSUPPORTED },
 		/* Stats with an unknown field in it, and beside it. */

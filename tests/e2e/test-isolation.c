@@ -130,13 +130,18 @@ static void attack_arena(void *context)
 	peer_close(&peer);
 }
 
-/* Everything behind the counters, which change with each request. */
+/* Everything behind the counters, which change with each request, as do the amounts that spaces hold. */
 static uint64_t hash_arena(const struct test_peer *peer)
 {
 	const struct kvp_arena_header *header = peer->arena;
+	const uint8_t *base = peer->arena;
+	uint64_t hash = kvp_page_checksum(base + header->index_offset, peer->arena_bytes - header->index_offset);
 
-	return kvp_page_checksum((const uint8_t *)peer->arena + header->spaces_offset,
-				 peer->arena_bytes - header->spaces_offset);
+	for (uint32_t i = 0; i < header->spaces_count; i++)
+		hash = hash * 31 + kvp_page_checksum(base + header->spaces_offset +
+							     i * sizeof(struct kvp_space_entry),
+						     offsetof(struct kvp_space_entry, blocks));
+	return hash;
 }
 
 /* A daemon that serves every user, and a client with something to lose. */
