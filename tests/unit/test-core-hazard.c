@@ -496,6 +496,32 @@ static void test_noise(void **state)
 	rig_stop(&scene.rig);
 }
 
+/* A client's figures are its own word: what shrinks or leaps is not counted, and what follows is. */
+static void test_lies_about_codecs(void **state)
+{
+	struct kvp_codec_tally *tally;
+	struct scene scene;
+
+	scene_start(&scene);
+	tally = &scene.reader->control->tally;
+	tally->encode_bytes = 1000;
+	tally->encode_ns = 5000;
+	rig_advance_ms(&scene.rig, 2000);
+	assert_int_equal(rig_counter(scene.writer, "encode_bytes_total"), 1000);
+	assert_int_equal(rig_counter(scene.writer, "encode_us_total"), 5);
+	tally->encode_bytes = 10;
+	rig_advance_ms(&scene.rig, 2000);
+	tally->encode_bytes = UINT64_MAX;
+	rig_advance_ms(&scene.rig, 2000);
+	assert_int_equal(rig_counter(scene.writer, "encode_bytes_total"), 1000);
+	tally->encode_bytes = 0;
+	rig_advance_ms(&scene.rig, 2000);
+	tally->encode_bytes = 24;
+	rig_advance_ms(&scene.rig, 2000);
+	assert_int_equal(rig_counter(scene.writer, "encode_bytes_total"), 1024);
+	rig_stop(&scene.rig);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_control_memory),
 	cmocka_unit_test(test_control_quota),
@@ -513,6 +539,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_touches_of_a_short_session),
 	cmocka_unit_test(test_touch_before_eviction),
 	cmocka_unit_test(test_lies),
+	cmocka_unit_test(test_lies_about_codecs),
 	cmocka_unit_test(test_noise),
 };
 
