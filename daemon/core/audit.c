@@ -154,6 +154,20 @@ static const char *space_audit(const struct audit *audit, uint32_t id)
 	return NULL;
 }
 
+static const char *waits_audit(struct core *core)
+{
+	uint64_t waits = 0;
+
+	list_for_each(node, &core->waits) {
+		const struct wait *wait = list_entry(node, struct wait, link);
+
+		if (wait->session->state != SESSION_READY || !deadline_armed(&wait->over))
+			return "somebody waits for events who cannot be told";
+		waits++;
+	}
+	return waits == counter_get(core, subscribers) ? NULL : "the count of subscribers is wrong";
+}
+
 static const char *users_audit(struct core *core)
 {
 	list_for_each(user_node, &core->users) {
@@ -214,6 +228,8 @@ const char *core_audit(struct core *core)
 		wrong = space_audit(audit, id);
 	if (!wrong)
 		wrong = users_audit(core);
+	if (!wrong)
+		wrong = waits_audit(core);
 	if (!wrong)
 		wrong = sums_audit(audit);
 	free(audit);

@@ -8,7 +8,8 @@
 #include "tests/lib/harness.h"
 
 #include "base/units.h"
-#include "daemon/core/internal.h"
+#include "daemon/core/block.h"
+#include "proto/fate.h"
 #include "proto/layout.h"
 #include "proto/status.h"
 
@@ -24,6 +25,8 @@ struct work {
 	Kvpaged__V1__OpenSpaceReply spaces[2];
 	uint32_t ids[2];
 	uint64_t seed;
+	uint64_t after;        /* the last event that was followed */
+	bool known[2][KEYS];   /* blocks that are there, as events tell */
 };
 
 static uint32_t draw(struct work *work, uint32_t n)
@@ -110,6 +113,85 @@ static void do_delete(struct work *work, struct rig_peer *peer)
 	(void)rig_delete(peer, work->ids[draw(work, 2)], key);
 }
 
+static void event_follow(struct work *work, const Kvpaged__V1__Event *event)
+{
+	bool *known = work->known[event->space_id == work->ids[1]];
+	char text[8] = "";
+	unsigned number;
+
+	assert_int_equal(event->number, work->after + 1);
+	work->after = event->number;
+	assert_true(event->key.len < sizeof(text));
+	memcpy(text, event->key.data, event->key.len);
+	assert_int_equal(sscanf(text, "k%u", &number), 1);
+	assert_int_equal(known[number], event->kind == KVP_EVENT_REMOVED);
+	known[number] = event->kind == KVP_EVENT_STORED;
+}
+
+/* Who follows events knows which complete blocks there are. */
+static void do_follow(struct work *work, struct rig_peer *peer)
+{
+	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
+	Kvpaged__V1__Subscribe body = KVPAGED__V1__SUBSCRIBE__INIT;
+	const struct core *core = work->rig.core;
+	const Kvpaged__V1__Reply *reply;
+	unsigned there = 0, known = 0;
+
+	if (!list_empty(&peer->session->wait.link))
+		return; /* it follows already */
+	body.after = work->after;
+	body.max = KVP_EVENTS_MAX;
+	request.verb_case = KVPAGED__V1__REQUEST__VERB_SUBSCRIBE;
+	request.subscribe = &body;
+	do {
+		body.after = work->after;
+		reply = rig_call(peer, &request);
+		assert_int_equal(reply->status, KVP_OK);
+		assert_int_equal(reply->subscribe->lost, 0);
+		for (size_t i = 0; i < reply->subscribe->n_events; i++)
+			event_follow(work, reply->subscribe->events[i]);
+	} while (reply->subscribe->n_events > 0);
+	for (uint32_t block = 1; block <= core->arena.blocks_count; block++)
+		there += core->blocks[block].state == BLOCK_LIVE && block_complete(core, block);
+	for (unsigned i = 0; i < KEYS; i++)
+		known += work->known[0][i] + work->known[1][i];
+	assert_int_equal(known, there);
+}
+
+static void do_why(struct work *work, struct rig_peer *peer)
+{
+	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
+	Kvpaged__V1__Why body = KVPAGED__V1__WHY__INIT;
+	unsigned number = draw(work, KEYS), space = draw(work, 2);
+	const Kvpaged__V1__Reply *reply;
+	char key[8], parent[8];
+
+	do_follow(work, peer);
+	names(number, key, parent);
+	body.space_id = work->ids[space];
+	body.key = (ProtobufCBinaryData){ .len = strlen(key), .data = (uint8_t *)key };
+	request.verb_case = KVPAGED__V1__REQUEST__VERB_WHY;
+	request.why = &body;
+	reply = rig_call(peer, &request);
+	assert_int_equal(reply->status, KVP_OK);
+	if (list_empty(&peer->session->wait.link))
+		assert_int_equal(reply->why->fate == KVP_FATE_PRESENT, work->known[space][number]);
+}
+
+/* One that waits, and may be disconnected meanwhile. */
+static void do_wait(struct work *work, struct rig_peer *peer)
+{
+	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
+	Kvpaged__V1__Subscribe body = KVPAGED__V1__SUBSCRIBE__INIT;
+
+	body.from_now = true;
+	body.max = 1 + draw(work, 3);
+	body.wait_ms = 1 + draw(work, 5000);
+	request.verb_case = KVPAGED__V1__REQUEST__VERB_SUBSCRIBE;
+	request.subscribe = &body;
+	rig_send(peer, &request);
+}
+
 static void step(struct work *work)
 {
 	unsigned i = draw(work, PEERS);
@@ -120,8 +202,12 @@ static void step(struct work *work)
 		connect_one(work, i);
 		return;
 	}
-	if (what < 50)
+	if (what < 44)
 		do_append(work, peer);
+	else if (what < 47)
+		do_why(work, peer);
+	else if (what < 50)
+		do_wait(work, peer);
 	else if (what < 75)
 		do_fetch(work, peer);
 	else if (what < 80)
