@@ -35,7 +35,6 @@ int kvc_find(kvc_space *space, kvc_reader *reader, const struct kvc_key *key, co
 int reader_match(struct kvc_reader *reader, struct kvc_space *space, const struct kvc_key *keys, size_t n,
 		 const struct kvc_range *range, size_t *ret_matched)
 {
-	struct kvc_block *block;
 	struct range pages;
 	size_t matched = 0;
 	int r = reader_check(reader, space);
@@ -44,11 +43,8 @@ int reader_match(struct kvc_reader *reader, struct kvc_space *space, const struc
 		r = range_check(space, range, &pages);
 	while (r == KVC_OK && matched < n) {
 		reader_ask_ahead(reader, space, keys, n, matched);
-		r = reader_pin(reader, space, &keys[matched], &pages, &block);
-		if (r == KVC_OK) {
-			reader_unpin(block);
-			matched++;
-		}
+		r = reader_meet(reader, space, &keys[matched], &pages);
+		matched += r == KVC_OK;
 	}
 	if (r != KVC_OK && r != KVC_MISS && r != KVC_PARTIAL)
 		return r;

@@ -116,11 +116,14 @@ static int anywhere_pin(struct kvc_reader *reader, const struct kvc_space *space
 	return r;
 }
 
-static void touch(struct kvp_record *record, uint32_t number)
+static void touch(struct kvp_record *record, uint32_t number, bool aside)
 {
 	uint32_t touches = atomic_load_explicit(&record->touches, memory_order_relaxed);
+	uint32_t uses = atomic_load_explicit(&record->uses, memory_order_relaxed);
 
-	atomic_store_explicit(&record->touched[touches % KVP_TOUCHES], number, memory_order_relaxed);
+	atomic_store_explicit(&record->touched[touches % KVP_TOUCHES], aside ? number | KVP_TOUCH_ASIDE : number,
+			      memory_order_relaxed);
+	atomic_store_explicit(&record->uses, uses + !aside, memory_order_relaxed);
 	atomic_store_explicit(&record->touches, touches + 1, memory_order_release);
 }
 
@@ -132,6 +135,19 @@ int reader_find(struct kvc_reader *reader, const struct kvc_space *space, const 
 
 	if (r == KVC_OK)
 		hazard_clear(reader->room->shared, at);
+	return r;
+}
+
+int reader_meet(struct kvc_reader *reader, const struct kvc_space *space, const struct kvc_key *key,
+		const struct range *range)
+{
+	unsigned at;
+	int r = anywhere_pin(reader, space, key, range, &at);
+
+	if (r == KVC_OK) {
+		touch(reader->room->shared, reader->room->blocks[at].view.number, true);
+		hazard_clear(reader->room->shared, at);
+	}
 	return r;
 }
 
@@ -147,7 +163,7 @@ int reader_pin(struct kvc_reader *reader, const struct kvc_space *space, const s
 		return r;
 	record = reader->room;
 	block = &record->blocks[at];
-	touch(record->shared, block->view.number);
+	touch(record->shared, block->view.number, range_page_index(space, range, 0) != 0);
 	block->client = reader->client;
 	block->arena = record->arena;
 	block->record = record;

@@ -60,6 +60,10 @@ int reader_check(struct kvc_reader *reader, const struct kvc_space *space);
 int reader_pin(struct kvc_reader *reader, const struct kvc_space *space, const struct kvc_key *key,
 	       const struct range *range, struct kvc_block **ret_block);
 
+/* Likewise, without keeping it; eviction hears of it, but it counts as no use. */
+int reader_meet(struct kvc_reader *reader, const struct kvc_space *space, const struct kvc_key *key,
+		const struct range *range);
+
 /* Likewise, without marking it and without keeping it. */
 int reader_find(struct kvc_reader *reader, const struct kvc_space *space, const struct kvc_key *key,
 		const struct range *range);

@@ -113,6 +113,10 @@ const struct setting settings[CONFIG_SETTINGS] = {
 	  0, SPIN_US_MAX, .initial = "50",
 	  .help = "stay awake for so long after a request, while the next one usually comes "
 	          "within it; 0: sleep at once" },
+	{ NAMED("mrc", "samples"), SETTING_COUNT, FIELD(mrc_samples),
+	  0, CORE_MRC_SAMPLES_MAX, .initial = "16384",
+	  .help = "blocks that are followed to tell the hit rate of other arena sizes, 48 bytes "
+	          "each; 0: none" },
 	{ NAMED("stop", "drain_ms"), SETTING_MS, FIELD(drain_ms),
 	  0, 3600 * 1000, .initial = "5s",
 	  .help = "for requests and replies on their way when the daemon stops" },

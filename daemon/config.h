@@ -62,6 +62,7 @@ struct config_fields {
 	uint64_t hello_ttl_ms;
 	uint64_t events_kept;
 	uint64_t spin_us;
+	uint64_t mrc_samples;
 	uint64_t drain_ms;
 	uint64_t log_level; /* enum log_level */
 	uid_t allow_uids[CONFIG_UIDS_MAX];

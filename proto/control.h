@@ -29,6 +29,12 @@
 /* Entries of a record's touch ring: a power of two. */
 #define KVP_TOUCHES 64
 
+/*
+ * In an entry of the ring: the block was looked for, or pages other than its first were read. Eviction takes it for used;
+ * who counts what blocks are needed for does not (daemon/core/curve.h).
+ */
+#define KVP_TOUCH_ASIDE (UINT32_C(1) << 31)
+
 /* Records of one session: 131,072 pins, 2 MiB of control memory. */
 #define KVP_RECORDS_MAX 4096
 
@@ -66,8 +72,10 @@ struct kvp_record {
 	 * after the entry. */
 	_Atomic uint32_t touches;
 	_Atomic uint32_t misses; /* keys looked up that were not there. Wraps */
-	uint32_t reserved0[13];
-	_Atomic uint32_t touched[KVP_TOUCHES]; /* block numbers; old ones are overwritten, read or not */
+	_Atomic uint32_t uses;   /* how many of the touches were not aside. Wraps. Written before touches */
+	uint32_t reserved0[12];
+	/* Block numbers, with KVP_TOUCH_ASIDE or without; old ones are overwritten, read or not. */
+	_Atomic uint32_t touched[KVP_TOUCHES];
 	uint32_t reserved1[16];
 };
 _Static_assert(sizeof(struct kvp_record) == 512, "shared layout");

@@ -222,6 +222,8 @@ const char *core_audit(struct core *core)
 	audit->core = core;
 	if (!arena_audit(&core->arena))
 		wrong = "the arena's books are wrong";
+	if (!wrong && !mrc_audit(&core->mrc))
+		wrong = "the sample of the miss-ratio curve is broken";
 	for (uint32_t block = 1; !wrong && block <= core->arena.blocks_count; block++)
 		wrong = block_audit(audit, block);
 	for (uint32_t id = 1; !wrong && id <= KVP_SPACES_MAX; id++)

@@ -7,6 +7,7 @@
 #include "daemon/core/block.h"
 
 #include "base/contract.h"
+#include "daemon/core/curve.h"
 #include "daemon/core/events.h"
 #include "daemon/core/evict.h"
 #include "daemon/core/hazard.h"
@@ -257,6 +258,7 @@ int block_create(struct core *core, uint32_t space_id, struct block_key key, uin
 		space->totals.overhead_bytes += map_slot_bytes(space);
 		block_touch(core, block);
 		birth_count(core, block);
+		curve_use(core, block, 1);
 		*ret_block = block;
 	}
 	if (parent)
@@ -492,6 +494,8 @@ uint64_t block_kill(struct core *core, uint32_t block, enum kvp_fate fate)
 	kvp_assert(b->state == BLOCK_LIVE && b->children == 0 && b->holds == 0);
 	events_removed(core, block, fate);
 	past_note(&core->past, shared->key_hash, fate, core->now_ns);
+	if (fate != KVP_FATE_EVICTED)
+		curve_forget(core, shared->key_hash);
 	stored = totals_leave(core, block);
 	if (core->entries[block].place != POLICY_ABSENT)
 		policy->ops->remove(policy, block);

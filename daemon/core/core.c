@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The core as a whole: birth, time, end. Requests are in session.c, one file a verb beside it. */
+#include "daemon/core/curve.h"
 #include "daemon/core/events.h"
 #include "daemon/core/hazard.h"
 #include "daemon/core/stats.h"
@@ -96,6 +97,8 @@ int core_new(const struct core_options *options, struct core **ret_core)
 	if (r == 0)
 		r = events_init(core);
 	if (r == 0)
+		r = curve_init(core, options->mrc_samples, options->secret);
+	if (r == 0)
 		stats_init(core);
 	if (r < 0) {
 		(void)core_free(core);
@@ -124,6 +127,7 @@ struct core *core_free(struct core *core)
 	deadline_heap_deinit(&core->deadlines);
 	arena_deinit(&core->arena);
 	intake_deinit(&core->intake);
+	mrc_deinit(&core->mrc);
 	free(core->leases);
 	free(core->free_leases);
 	free(core->blocks);

@@ -74,12 +74,17 @@ struct core_limits {
 	uint32_t events_kept;               /* for those who ask what happened; 16,384 */
 };
 
+/* The most that core_options.mrc_samples may be. */
+#define CORE_MRC_SAMPLES_MAX (1u << 24)
+
 struct core_options {
 	void *arena; /* page-aligned, zeroed, arena_bytes long; stays the caller's and outlives the core */
 	uint64_t arena_bytes; /* a multiple of KVP_EXTENT_BYTES within KVP_ARENA_BYTES_MIN..MAX */
 	uint32_t blocks_max;  /* 0: one per 64 KiB of arena */
 	uint64_t incarnation; /* not 0 */
 	uint64_t hash_seed;
+	uint64_t secret;      /* unpredictable, and told to nobody */
+	uint32_t mrc_samples; /* what the miss-ratio curve is made of, 44 to 48 bytes each; 0: no curve */
 	uint64_t now_ns;     /* monotonic */
 	const char *version; /* static text */
 	struct core_limits limits;

@@ -7,6 +7,7 @@
 
 #include "base/contract.h"
 #include "base/units.h"
+#include "daemon/core/curve.h"
 #include "daemon/core/verbs.h"
 
 #include <errno.h>
@@ -18,6 +19,9 @@
 /* Records that cost a scan about as much as a block's removal does. */
 #define RECORDS_PER_REMOVAL 8
 #define HAZARD_BATCH_MAX 64
+
+/* What one touch may stand for in the miss-ratio curve: a long prompt read between two scans. */
+#define USES_PER_TOUCH_MAX 16
 
 /* Blocks in limbo that one scan is followed up for. */
 #define LIMBO_LOOK_MAX 512
@@ -106,23 +110,59 @@ static uint32_t records_used(const struct control *control)
 	return used < control->records ? used : control->records;
 }
 
+/* Marks the blocks of n touches as used, and leaves those that were uses in used. Returns how many. */
+static unsigned touches_take(struct core *core, const uint32_t *touched, uint32_t n, uint32_t *used)
+{
+	unsigned n_used = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t block = touched[i] & ~KVP_TOUCH_ASIDE;
+
+		if (block < 1 || block > core->arena.blocks_count || core->blocks[block].state != BLOCK_LIVE)
+			continue;
+		block_touch(core, block);
+		if (!(touched[i] & KVP_TOUCH_ASIDE))
+			used[n_used++] = block;
+	}
+	return n_used;
+}
+
+/*
+ * Those uses that are known stand for all, up to a limit: the number is only what the client says. Without any they
+ * wait for the next scan.
+ */
+static void uses_count(struct core *core, struct record_seen *seen, uint32_t uses, const uint32_t *used, unsigned n)
+{
+	double weight = n > 0 ? (double)(uses - seen->uses) / n : 0;
+
+	if (n == 0)
+		return;
+	seen->uses = uses;
+	if (weight > USES_PER_TOUCH_MAX)
+		weight = USES_PER_TOUCH_MAX;
+	for (unsigned i = 0; i < n; i++)
+		curve_use(core, used[i], weight);
+}
+
 /* Marks what was read since the last scan as used, as far as the ring still tells. */
-static void touches_drain(struct core *core, struct kvp_record *record, uint32_t *seen)
+static void touches_drain(struct core *core, struct kvp_record *record, struct record_seen *seen)
 {
 	uint32_t now = atomic_load_explicit(&record->touches, memory_order_acquire);
-	uint32_t fresh = now - *seen;
+	uint32_t uses = atomic_load_explicit(&record->uses, memory_order_relaxed);
+	uint32_t fresh = now - seen->touches;
+	uint32_t touched[KVP_TOUCHES], used[KVP_TOUCHES];
+	unsigned n_used;
 
-	*seen = now;
+	seen->touches = now;
 	counter_add(core, local_reads_total, fresh);
 	core->touches_fresh += fresh;
 	if (fresh > KVP_TOUCHES)
 		fresh = KVP_TOUCHES;
-	for (uint32_t i = now - fresh; i != now; i++) {
-		uint32_t block = atomic_load_explicit(&record->touched[i % KVP_TOUCHES], memory_order_relaxed);
-
-		if (block >= 1 && block <= core->arena.blocks_count && core->blocks[block].state == BLOCK_LIVE)
-			block_touch(core, block);
-	}
+	for (uint32_t i = 0; i < fresh; i++)
+		touched[i] = atomic_load_explicit(&record->touched[(now - fresh + i) % KVP_TOUCHES],
+						  memory_order_relaxed);
+	n_used = touches_take(core, touched, fresh, used);
+	uses_count(core, seen, uses, used, n_used);
 }
 
 /* What grew since it was seen; a value that shrank is a lie, and so is one that grew beyond reason. */
@@ -148,7 +188,7 @@ static void record_drain(struct core *core, struct kvp_record *record, struct re
 {
 	uint32_t misses = atomic_load_explicit(&record->misses, memory_order_relaxed);
 
-	touches_drain(core, record, &seen->touches);
+	touches_drain(core, record, seen);
 	counter_add(core, local_misses_total, misses - seen->misses);
 	seen->misses = misses;
 }

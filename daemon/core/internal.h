@@ -15,6 +15,7 @@
 #include "daemon/core/core.h"
 #include "daemon/core/deadline.h"
 #include "daemon/core/intake.h"
+#include "daemon/core/mrc.h"
 #include "daemon/core/past.h"
 #include "daemon/core/policy.h"
 #include "daemon/core/tier.h"
@@ -103,6 +104,7 @@ struct tally_seen {
 
 struct record_seen {
 	uint32_t touches;
+	uint32_t uses;
 	uint32_t misses;
 };
 
@@ -244,6 +246,7 @@ struct core {
 	uint64_t drain_ms;
 
 	struct past past;
+	struct mrc mrc;       /* see curve.h */
 	struct event *events; /* [limits.events_kept] */
 	uint64_t events_last; /* the newest's number */
 	struct list waits;

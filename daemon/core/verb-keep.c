@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Touch, Pin and Unpin: hints to eviction, one status a key. */
+#include "daemon/core/curve.h"
 #include "daemon/core/verbs.h"
 
 #include "base/units.h"
@@ -31,6 +32,7 @@ static enum verb_result for_each_key(struct core_session *session, uint32_t spac
 static enum kvp_status touch(struct core *core, uint32_t block, const Request *request)
 {
 	block_touch(core, block);
+	curve_use(core, block, 1);
 	return KVP_OK;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fetch, Release and Match: what readers ask. All are done at once; none copies a page. */
+#include "daemon/core/curve.h"
 #include "daemon/core/lease.h"
 #include "daemon/core/verbs.h"
 
@@ -77,6 +78,8 @@ static void fetch_one(struct core_session *session, uint32_t space_id, ProtobufC
 		return;
 	}
 	block_touch(core, block);
+	if (range->layer_begin == 0 && range->group_begin == 0)
+		curve_use(core, block, 1);
 	counter_add(core, fetch_hits_total, 1);
 	item->block = block;
 	item->generation = atomic_load_explicit(&shared_block(core, block)->generation, memory_order_relaxed);

@@ -3,8 +3,10 @@
  * Delete, Evict and DropSpace. Removing may concern many blocks, so all are queued operations that remove
  * REMOVE_BATCH blocks a slice; what they look for is looked up again in each slice.
  */
+#include "daemon/core/curve.h"
 #include "daemon/core/evict.h"
 #include "daemon/core/hazard.h"
+#include "daemon/core/index.h"
 #include "daemon/core/space.h"
 #include "daemon/core/verbs.h"
 
@@ -38,10 +40,12 @@ static void removal_destroy(struct core *core, struct op *op)
 static bool delete_one(struct core *core, struct removal *removal, uint32_t *budget)
 {
 	const struct removal_key *key = &removal->keys[removal->next];
+	uint64_t hash = kvp_key_hash(core->arena.header->hash_seed, removal->space_id, key->bytes, key->n);
 	uint32_t before = *budget;
-	uint32_t block = block_find(core, removal->space_id, (struct block_key){ key->bytes, key->n });
+	uint32_t block = index_find(&core->arena, hash, removal->space_id, key->bytes, key->n);
 	bool gone = !block || block_kill_tree(core, block, KVP_FATE_DELETED, budget);
 
+	curve_forget(core, hash);
 	counter_add(core, deleted_total, before - *budget);
 	/* A tree larger than a batch takes several turns: it was there in the first. */
 	if (block)

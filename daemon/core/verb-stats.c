@@ -4,6 +4,7 @@
  *	arena = metadata + stored + overhead + limbo + free
  * where stored is encoded page bytes and overhead is slot rounding, page maps and extent tails.
  */
+#include "daemon/core/curve.h"
 #include "daemon/core/space.h"
 #include "daemon/core/stats.h"
 #include "daemon/core/verbs.h"
@@ -70,6 +71,7 @@ void stats_refresh(struct core *core)
 	counter_set(core, logical_f16_bytes, sum.logical_f16_bytes);
 	counter_set(core, logical_f32_bytes, 2 * sum.logical_f16_bytes);
 	spaces_refresh(core);
+	curve_refresh(core);
 }
 
 static void stats_expire(struct core *core, struct deadline *deadline)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The two numbers that must differ from one daemon process to the next. */
+/* The numbers that must differ from one daemon process to the next. */
 #pragma once
 
 #include <stdint.h>

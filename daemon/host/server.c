@@ -268,6 +268,7 @@ static int start_core(struct server *server, const struct core_config_item *item
 		.blocks_max = (uint32_t)server->config->fields.arena_blocks,
 		.now_ns = uv_hrtime(),
 		.version = KVPAGED_VERSION,
+		.mrc_samples = (uint32_t)server->config->fields.mrc_samples,
 		.limits = config_core_limits(server->config),
 		.host = &session_effects,
 		.context = server,
@@ -279,6 +280,8 @@ static int start_core(struct server *server, const struct core_config_item *item
 	r = random_incarnation(&options.incarnation);
 	if (r == 0)
 		r = random_u64(&options.hash_seed);
+	if (r == 0)
+		r = random_u64(&options.secret);
 	if (r < 0)
 		return host_error_set(error, HOST_EXIT_FAILURE, "no random numbers: %s", strerror(-r));
 	r = core_new(&options, &server->core);

@@ -14,6 +14,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* So few that the threshold falls in tests with many blocks. */
+#define MRC_SAMPLES 16
+
 static int host_memory_create(void *context, void *peer_pointer, enum core_memory kind, uint64_t bytes,
 			      void **ret_memory)
 {
@@ -66,12 +69,20 @@ static const struct core_host host = {
 
 void rig_start(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, const struct core_limits *limits)
 {
+	rig_start_curve(rig, arena_bytes, blocks_max, limits, MRC_SAMPLES);
+}
+
+void rig_start_curve(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, const struct core_limits *limits,
+		     uint32_t mrc_samples)
+{
 	static const struct core_config_item config[] = { { "arena.bytes", "8MiB", "default" } };
 	struct core_options options = {
 		.arena_bytes = arena_bytes,
 		.blocks_max = blocks_max,
 		.incarnation = 77,
 		.hash_seed = 12345,
+		.secret = 54321,
+		.mrc_samples = mrc_samples,
 		.now_ns = NS_PER_S,
 		.version = "0.1.0",
 		.host = &host,

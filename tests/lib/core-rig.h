@@ -44,6 +44,10 @@ struct rig {
 /* A core on a fresh arena. limits NULL: defaults. */
 void rig_start(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, const struct core_limits *limits);
 
+/* The same with so many samples for the miss-ratio curve; the others take few. */
+void rig_start_curve(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, const struct core_limits *limits,
+		     uint32_t mrc_samples);
+
 /* Closes all sessions and frees everything; the audit must hold before and after. */
 void rig_stop(struct rig *rig);
 
