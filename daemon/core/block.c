@@ -258,7 +258,7 @@ int block_create(struct core *core, uint32_t space_id, struct block_key key, uin
 		space->totals.overhead_bytes += map_slot_bytes(space);
 		block_touch(core, block);
 		birth_count(core, block);
-		curve_use(core, block, 1);
+		curve_birth(core, block);
 		*ret_block = block;
 	}
 	if (parent)

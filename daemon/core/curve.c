@@ -26,7 +26,13 @@ static uint64_t bytes_of(const struct core *core, const struct space *space)
 
 void curve_use(struct core *core, uint32_t block, double weight)
 {
-	mrc_use(&core->mrc, shared_block(core, block)->key_hash, bytes_of(core, block_space(core, block)), weight);
+	mrc_use(&core->mrc, shared_block(core, block)->key_hash, bytes_of(core, block_space(core, block)), weight,
+		false);
+}
+
+void curve_birth(struct core *core, uint32_t block)
+{
+	mrc_use(&core->mrc, shared_block(core, block)->key_hash, bytes_of(core, block_space(core, block)), 1, true);
 }
 
 void curve_forget(struct core *core, uint64_t key_hash)

@@ -28,6 +28,9 @@ int curve_init(struct core *core, uint32_t samples_max, uint64_t secret);
 /* A live block was used; weight is how many uses this stands for. */
 void curve_use(struct core *core, uint32_t block, double weight);
 
+/* A block begins to be stored. */
+void curve_birth(struct core *core, uint32_t block);
+
 /* The key, resident or not, was removed by request. */
 void curve_forget(struct core *core, uint64_t key_hash);
 

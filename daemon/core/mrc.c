@@ -273,9 +273,12 @@ uint64_t mrc_uses(const struct mrc *mrc)
 
 uint64_t mrc_hits(struct mrc *mrc, unsigned size)
 {
-	double hits = mrc->uses - mrc->misses[size];
+	double more = mrc->misses[MRC_SIZE_ONE] - mrc->misses[size];
+	double hits = mrc->uses - mrc->missed + more;
 
 	kvp_assert(size < MRC_SIZES);
+	if (hits > mrc->uses)
+		hits = mrc->uses;
 	/* A sampled miss takes back the hits of those that it stands for: then the number waits. */
 	if (mrc->samples_max > 0 && hits > (double)mrc->hits[size])
 		mrc->hits[size] = (uint64_t)hits;

@@ -11,8 +11,9 @@
  * leaves and its hash is the new threshold; what falls behind eight times the memory leaves as well, which keeps the
  * rate from falling for ever. The rate never rises again.
  *
- * Uses are all counted, misses are estimated, and hits are what is left: a block that everybody uses, such as a system
- * prompt, is never a miss, and so it does not matter whether it happens to be in the sample.
+ * Only differences are taken from the sample. How many uses and misses there were in this cache is counted, and what
+ * another size would have missed more or less is estimated and added. So x1 is what happened, a block that everybody uses,
+ * such as a system prompt, need not be in the sample, and what is wrong with the sample as a whole cancels out.
  *
  * A use is what a request needs a block for, once: see curve.h for what is told and what not.
  *
@@ -35,6 +36,7 @@
 
 /* Where misses are counted: quarters of the memory. */
 #define MRC_SIZES 6
+#define MRC_SIZE_ONE 2
 static const uint32_t mrc_quarters[MRC_SIZES] = { 1, 2, 4, 8, 16, 32 };
 
 /*
@@ -65,7 +67,8 @@ struct mrc {
 	uint64_t capacity;
 	double rate; /* threshold / 2^64 */
 	double uses;
-	double misses[MRC_SIZES];
+	double missed;            /* of the uses, in this cache */
+	double misses[MRC_SIZES]; /* as the sample has them */
 	uint64_t hits[MRC_SIZES]; /* as last told */
 };
 
@@ -89,14 +92,15 @@ static inline uint64_t mrc_mix(const struct mrc *mrc, uint64_t key_hash)
 }
 
 /*
- * A block was used: read, or stored because it was not there. bytes, not 0, are what it takes of the capacity. weight
- * is how many uses this one stands for.
+ * A block was used: read, or (miss) stored because it was not there. bytes, not 0, are what it takes of the capacity.
+ * weight is how many uses this one stands for.
  */
-static inline void mrc_use(struct mrc *mrc, uint64_t key_hash, uint64_t bytes, double weight)
+static inline void mrc_use(struct mrc *mrc, uint64_t key_hash, uint64_t bytes, double weight, bool miss)
 {
 	uint64_t hash = mrc_mix(mrc, key_hash);
 
 	mrc->uses += weight;
+	mrc->missed += miss ? weight : 0;
 	if (hash < mrc->threshold)
 		mrc_use_mixed(mrc, hash, bytes, weight);
 }
@@ -110,7 +114,7 @@ static inline void mrc_forget(struct mrc *mrc, uint64_t key_hash)
 		mrc_forget_mixed(mrc, hash);
 }
 
-/* Uses so far, and how many of them would be hits at mrc_quarters[size]. Neither ever falls; hits <= uses. */
+/* Uses so far, and how many of them are hits at mrc_quarters[size]. Neither ever falls; hits <= uses. */
 uint64_t mrc_uses(const struct mrc *mrc);
 uint64_t mrc_hits(struct mrc *mrc, unsigned size);
 
