@@ -30,8 +30,8 @@
 #define KVP_TOUCHES 64
 
 /*
- * In an entry of the ring: the block was looked for, or pages other than its first were read. Eviction takes it for used;
- * who counts what blocks are needed for does not (daemon/core/curve.h).
+ * In an entry of the ring: the block was only looked for, or other pages than its first were read. Eviction takes it
+ * for used, but it does not count as a use of its own (daemon/core/curve.h).
  */
 #define KVP_TOUCH_ASIDE (UINT32_C(1) << 31)
 

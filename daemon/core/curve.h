@@ -7,13 +7,14 @@
  *   a read of its first page without     a use, told by the client's touches (proto/control.h); when the ring did not
  *     asking                             hold them all, those that it did stand for the others
  *   Touch                                a use: the client has what it needs and says that the block was of use
- *   Match, kvc_match()                   none: what is matched and needed is fetched then, and a use right after another
- *                                        would be a hit in any cache. It moves the block in the order of eviction only
+ *   Match, kvc_match()                   none: what is matched and needed is fetched then, and a use right after
+ *                                        another would be a hit in any cache. It moves the block in the order of
+ *                                        eviction only
  *   Fetch or read of other pages         none: layers that are fetched one by one, and ranks of which each fetches its
  *                                        heads, are one need
  *   Append to a block that is there      none: stored once
- *   deleted, dropped                     forgotten: gone whatever the size of the arena
- *   evicted                              not told: that is what the curve is about
+ *   deleted, dropped, evicted by Evict   forgotten: gone whatever the size of the arena
+ *   evicted for room                     not told: that is what the curve is about
  *
  * A block's size is its slots' share of their extents, or its share of the arena by number if that is more: block
  * numbers can run out as well as memory.

@@ -8,6 +8,7 @@
 #include "base/contract.h"
 #include "base/units.h"
 #include "daemon/core/curve.h"
+#include "daemon/core/stats.h"
 #include "daemon/core/verbs.h"
 
 #include <errno.h>
@@ -142,6 +143,7 @@ static void uses_count(struct core *core, struct record_seen *seen, uint32_t use
 		weight = USES_PER_TOUCH_MAX;
 	for (unsigned i = 0; i < n; i++)
 		curve_use(core, used[i], weight);
+	stats_later(core);
 }
 
 /* Marks what was read since the last scan as used, as far as the ring still tells. */

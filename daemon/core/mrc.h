@@ -12,13 +12,13 @@
  * rate from falling for ever. The rate never rises again.
  *
  * Only differences are taken from the sample. How many uses and misses there were in this cache is counted, and what
- * another size would have missed more or less is estimated and added. So x1 is what happened, a block that everybody uses,
- * such as a system prompt, need not be in the sample, and what is wrong with the sample as a whole cancels out.
+ * another size would have missed more or less is estimated and added. So x1 is what happened, a block that everybody
+ * uses, such as a system prompt, need not be in the sample, and what is wrong with the sample as a whole cancels out.
  *
  * A use is what a request needs a block for, once: see curve.h for what is told and what not.
  *
  * Where it differs from the cache itself: eviction there takes the last block of a chain first, here the one used
- * first; deleted blocks leave room in the cache that is smaller than this one, here the next older block moves up;
+ * first; a deleted block leaves room there until something new takes it, here what was used before it moves up at once;
  * leases, pins and priorities are not known here.
  *
  * Memory: 40 bytes a sample and 4 to 8 for finding it, all of it allocated by mrc_init(). Time: a multiplication and a

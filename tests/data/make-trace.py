@@ -18,7 +18,7 @@ def varint(value):
 
 
 def encode(requests):
-    """A request is a path in a tree: blocks that were seen, from the root on, and then new ones, numbered as they come."""
+    """A request is a path in a tree: blocks seen before, from the root on, then new ones, numbered as they come."""
     parent = {}
     for ids in requests:
         known = next((n for n, block in enumerate(ids) if block not in parent), len(ids))

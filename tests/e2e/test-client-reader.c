@@ -49,6 +49,35 @@ static void test_hits_and_misses(void **state)
 	rig_stop(&rig);
 }
 
+/* The miss-ratio curve hears of what was read, but neither of look-ups nor of other pages than a block's first. */
+static void test_uses(void **state)
+{
+	static const struct kvc_range apart[] = { { .layer_begin = 1 }, { .head_begin = 2 }, { .layer_count = 1 } };
+	struct rig rig, watcher;
+	struct kvc_key key = key_of("a");
+	kvc_block *block;
+	size_t matched;
+
+	rig_start(&rig);
+	watcher.d = rig.d;
+	rig_join(&watcher, &(struct kvc_options){ 0 });
+	assert_int_equal(append_block(rig.space, "a", NULL, 1, 32), KVC_OK);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(find(&rig, "a"), KVC_OK);
+		assert_int_equal(kvc_match(rig.space, rig.reader, &key, 1, NULL, &matched), KVC_OK);
+		assert_int_equal(pin_try(&rig, "a", &apart[i], &block), KVC_OK);
+		assert_null(kvc_unpin(block));
+	}
+	assert_int_equal(fetch(&rig, "a", 1), KVC_OK);
+	kvc_close(rig.client); /* then all that it read is known */
+	while (counter_of(watcher.client, "sessions") > 1)
+		(void)usleep(1000);
+	assert_int_equal(counter_of(watcher.client, "local_reads_total"), 7);
+	assert_int_equal(counter_of(watcher.client, "mrc_references_total"), 3);
+	assert_int_equal(counter_of(watcher.client, "mrc_hits_one_total"), 2);
+	rig_stop(&watcher);
+}
+
 /* Without a reader the same functions ask. */
 static void test_without_reader(void **state)
 {
@@ -386,6 +415,7 @@ static void test_threads(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_hits_and_misses),
+	cmocka_unit_test(test_uses),
 	cmocka_unit_test(test_without_reader),
 	cmocka_unit_test(test_bad_arguments),
 	cmocka_unit_test(test_ranges),
