@@ -321,6 +321,22 @@ static void test_exact(void **state)
 	pair_deinit(&pair);
 }
 
+/* What the largest cache would have evicted makes room: blocks that come once do not lower the threshold for ever. */
+static void test_old_blocks(void **state)
+{
+	struct mrc mrc;
+
+	assert_int_equal(mrc_init(&mrc, 801, 100 * 7, 1), 0);
+	for (uint64_t key = 0; key < 10000; key++)
+		mrc_use(&mrc, key, 7, 1, true);
+	assert_int_equal(mrc.n, 800);
+	assert_true(mrc.threshold == UINT64_MAX);
+	mrc_use(&mrc, 9200, 7, 1, false); /* the oldest that is there */
+	mrc_use(&mrc, 9199, 7, 1, true);
+	assert_int_equal(mrc_hits(&mrc, MRC_SIZES - 1), 1);
+	mrc_deinit(&mrc);
+}
+
 /* One use that stands for others counts as they would. */
 static void test_weights(void **state)
 {
@@ -475,9 +491,15 @@ static void test_cost(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_generated), cmocka_unit_test(test_trace),       cmocka_unit_test(test_exact),
-		cmocka_unit_test(test_weights),   cmocka_unit_test(test_off),         cmocka_unit_test(test_random),
-		cmocka_unit_test(test_chosen_keys), cmocka_unit_test(test_cost),
+		cmocka_unit_test(test_generated),
+		cmocka_unit_test(test_trace),
+		cmocka_unit_test(test_exact),
+		cmocka_unit_test(test_old_blocks),
+		cmocka_unit_test(test_weights),
+		cmocka_unit_test(test_off),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_chosen_keys),
+		cmocka_unit_test(test_cost),
 	};
 
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]));
