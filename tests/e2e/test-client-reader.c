@@ -71,7 +71,7 @@ static void test_uses(void **state)
 	assert_int_equal(fetch(&rig, "a", 1), KVC_OK);
 	kvc_close(rig.client); /* then all that it read is known */
 	while (counter_of(watcher.client, "sessions") > 1)
-		(void)usleep(1000);
+		pause_ms(1);
 	assert_int_equal(counter_of(watcher.client, "local_reads_total"), 7);
 	assert_int_equal(counter_of(watcher.client, "mrc_references_total"), 3);
 	assert_int_equal(counter_of(watcher.client, "mrc_hits_one_total"), 2);

@@ -331,7 +331,7 @@ static void test_old_blocks(void **state)
 		mrc_use(&mrc, key, 7, 1, true);
 	assert_int_equal(mrc.n, 800);
 	assert_true(mrc.threshold == UINT64_MAX);
-	mrc_use(&mrc, 9200, 7, 1, false); /* the oldest that is there */
+	mrc_use(&mrc, 9200, 7, 1, true); /* the oldest that is there */
 	mrc_use(&mrc, 9199, 7, 1, true);
 	assert_int_equal(mrc_hits(&mrc, MRC_SIZES - 1), 1);
 	mrc_deinit(&mrc);
