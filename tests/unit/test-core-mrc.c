@@ -337,6 +337,25 @@ static void test_old_blocks(void **state)
 	mrc_deinit(&mrc);
 }
 
+/* Of two blocks that do not both find room the one with the lower hash is followed, and the other never again. */
+static void test_threshold(void **state)
+{
+	for (uint64_t key = 1; key < 100; key++) {
+		struct mrc mrc;
+		uint64_t first, second;
+
+		assert_int_equal(mrc_init(&mrc, 1, 1000, 1), 0);
+		mrc_use(&mrc, 0, 7, 1, true);
+		mrc_use(&mrc, key, 7, 1, true);
+		first = mrc_mix(&mrc, 0);
+		second = mrc_mix(&mrc, key);
+		assert_int_equal(mrc.n, 1);
+		assert_true(mrc.samples[mrc.root].hash == (first < second ? first : second));
+		assert_true(mrc.threshold == (first < second ? second : first));
+		mrc_deinit(&mrc);
+	}
+}
+
 /* One use that stands for others counts as they would. */
 static void test_weights(void **state)
 {
@@ -495,6 +514,7 @@ int main(void)
 		cmocka_unit_test(test_trace),
 		cmocka_unit_test(test_exact),
 		cmocka_unit_test(test_old_blocks),
+		cmocka_unit_test(test_threshold),
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_off),
 		cmocka_unit_test(test_random),
