@@ -479,7 +479,7 @@ static double seconds(void)
 /* Nanoseconds a use of a block out of so many. */
 static double time_uses(struct mrc *mrc, uint32_t keys)
 {
-	const unsigned n = 4000000;
+	const unsigned n = 1000000;
 	uint64_t random = 5;
 	double begin = seconds();
 
@@ -499,11 +499,11 @@ static void test_cost(void **state)
 	printf("memory: %zu bytes\n",
 	       (SAMPLES + 1) * sizeof(*mrc.samples) + ((size_t)mrc.bucket_mask + 1) * sizeof(*mrc.buckets));
 	printf("ns a use, all of %u blocks followed: %.1f\n", SAMPLES, time_uses(&mrc, SAMPLES));
-	for (uint64_t key = 0; key < 20000000; key++)
+	for (uint64_t key = 0; key < 5000000; key++)
 		mrc_use(&mrc, key, 1, 1, true);
-	printf("ns a use, 1 of %.0f followed: %.1f\n", 1 / mrc.rate, time_uses(&mrc, 20000000));
+	printf("ns a use, 1 of %.0f followed: %.1f\n", 1 / mrc.rate, time_uses(&mrc, 5000000));
 	mrc.threshold = 0;
-	printf("ns a use, none followed: %.1f\n", time_uses(&mrc, 20000000));
+	printf("ns a use, none followed: %.1f\n", time_uses(&mrc, 5000000));
 	mrc_deinit(&mrc);
 }
 
