@@ -116,39 +116,52 @@ static int anywhere_pin(struct kvc_reader *reader, const struct kvc_space *space
 	return r;
 }
 
-static void touch(struct kvp_record *record, uint32_t number, bool aside)
+static bool has_first_page(const struct kvc_space *space, const struct range *range)
+{
+	return range->layer_begin == 0 && range->head_begin < space->geometry.page_heads;
+}
+
+static void touch(struct kvp_record *record, uint32_t number)
 {
 	uint32_t touches = atomic_load_explicit(&record->touches, memory_order_relaxed);
-	uint32_t uses = atomic_load_explicit(&record->uses, memory_order_relaxed);
 
-	atomic_store_explicit(&record->touched[touches % KVP_TOUCHES], aside ? number | KVP_TOUCH_ASIDE : number,
-			      memory_order_relaxed);
-	atomic_store_explicit(&record->uses, uses + !aside, memory_order_relaxed);
+	atomic_store_explicit(&record->touched[touches % KVP_TOUCHES], number, memory_order_relaxed);
 	atomic_store_explicit(&record->touches, touches + 1, memory_order_release);
+}
+
+static void touch_aside(struct kvp_record *record, uint32_t number)
+{
+	uint32_t asides = atomic_load_explicit(&record->asides, memory_order_relaxed);
+
+	atomic_store_explicit(&record->asides, asides + 1, memory_order_relaxed);
+	touch(record, number | KVP_TOUCH_ASIDE);
+}
+
+/* Pins and lets go at once; whether eviction hears of it is tell. */
+static int look(struct kvc_reader *reader, const struct kvc_space *space, const struct kvc_key *key,
+		const struct range *range, bool tell)
+{
+	unsigned at;
+	int r = anywhere_pin(reader, space, key, range, &at);
+
+	if (r != KVC_OK)
+		return r;
+	if (tell)
+		touch_aside(reader->room->shared, reader->room->blocks[at].view.number);
+	hazard_clear(reader->room->shared, at);
+	return KVC_OK;
 }
 
 int reader_find(struct kvc_reader *reader, const struct kvc_space *space, const struct kvc_key *key,
 		const struct range *range)
 {
-	unsigned at;
-	int r = anywhere_pin(reader, space, key, range, &at);
-
-	if (r == KVC_OK)
-		hazard_clear(reader->room->shared, at);
-	return r;
+	return look(reader, space, key, range, false);
 }
 
 int reader_meet(struct kvc_reader *reader, const struct kvc_space *space, const struct kvc_key *key,
 		const struct range *range)
 {
-	unsigned at;
-	int r = anywhere_pin(reader, space, key, range, &at);
-
-	if (r == KVC_OK) {
-		touch(reader->room->shared, reader->room->blocks[at].view.number, true);
-		hazard_clear(reader->room->shared, at);
-	}
-	return r;
+	return look(reader, space, key, range, true);
 }
 
 int reader_pin(struct kvc_reader *reader, const struct kvc_space *space, const struct kvc_key *key,
@@ -163,7 +176,10 @@ int reader_pin(struct kvc_reader *reader, const struct kvc_space *space, const s
 		return r;
 	record = reader->room;
 	block = &record->blocks[at];
-	touch(record->shared, block->view.number, range_page_index(space, range, 0) != 0);
+	if (has_first_page(space, range))
+		touch(record->shared, block->view.number);
+	else
+		touch_aside(record->shared, block->view.number);
 	block->client = reader->client;
 	block->arena = record->arena;
 	block->record = record;

@@ -72,7 +72,7 @@ struct kvp_record {
 	 * after the entry. */
 	_Atomic uint32_t touches;
 	_Atomic uint32_t misses; /* keys looked up that were not there. Wraps */
-	_Atomic uint32_t uses;   /* how many of the touches were not aside. Wraps. Written before touches */
+	_Atomic uint32_t asides; /* how many of the touches were aside. Wraps. Written before touches */
 	uint32_t reserved0[12];
 	/* Block numbers, with KVP_TOUCH_ASIDE or without; old ones are overwritten, read or not. */
 	_Atomic uint32_t touched[KVP_TOUCHES];

@@ -132,13 +132,13 @@ static unsigned touches_take(struct core *core, const uint32_t *touched, uint32_
  * Those uses that are known stand for all, up to a limit: the number is only what the client says. Without any they
  * wait for the next scan.
  */
-static void uses_count(struct core *core, struct record_seen *seen, uint32_t uses, const uint32_t *used, unsigned n)
+static void uses_count(struct core *core, struct record_seen *seen, const uint32_t *used, unsigned n)
 {
-	double weight = n > 0 ? (double)(uses - seen->uses) / n : 0;
+	double weight = n > 0 ? (double)seen->uses / n : 0;
 
 	if (n == 0)
 		return;
-	seen->uses = uses;
+	seen->uses = 0;
 	if (weight > USES_PER_TOUCH_MAX)
 		weight = USES_PER_TOUCH_MAX;
 	for (unsigned i = 0; i < n; i++)
@@ -150,12 +150,15 @@ static void uses_count(struct core *core, struct record_seen *seen, uint32_t use
 static void touches_drain(struct core *core, struct kvp_record *record, struct record_seen *seen)
 {
 	uint32_t now = atomic_load_explicit(&record->touches, memory_order_acquire);
-	uint32_t uses = atomic_load_explicit(&record->uses, memory_order_relaxed);
+	uint32_t asides = atomic_load_explicit(&record->asides, memory_order_relaxed);
 	uint32_t fresh = now - seen->touches;
+	uint32_t fresh_asides = asides - seen->asides;
 	uint32_t touched[KVP_TOUCHES], used[KVP_TOUCHES];
 	unsigned n_used;
 
 	seen->touches = now;
+	seen->asides = asides;
+	seen->uses += fresh_asides < fresh ? fresh - fresh_asides : 0;
 	counter_add(core, local_reads_total, fresh);
 	core->touches_fresh += fresh;
 	if (fresh > KVP_TOUCHES)
@@ -164,7 +167,7 @@ static void touches_drain(struct core *core, struct kvp_record *record, struct r
 		touched[i] = atomic_load_explicit(&record->touched[(now - fresh + i) % KVP_TOUCHES],
 						  memory_order_relaxed);
 	n_used = touches_take(core, touched, fresh, used);
-	uses_count(core, seen, uses, used, n_used);
+	uses_count(core, seen, used, n_used);
 }
 
 /* What grew since it was seen; a value that shrank is a lie, and so is one that grew beyond reason. */

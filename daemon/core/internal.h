@@ -104,8 +104,9 @@ struct tally_seen {
 
 struct record_seen {
 	uint32_t touches;
-	uint32_t uses;
+	uint32_t asides;
 	uint32_t misses;
+	uint64_t uses; /* not counted yet */
 };
 
 /* A session's control memory and what is known of it; see hazard.h. */
