@@ -41,6 +41,8 @@ static const char *header_check(const struct kvp_arena_header *header, uint64_t 
 		return "the arena's counters lie outside of it";
 	if (!table_fits(header->spaces_offset, header->spaces_count, sizeof(struct kvp_space_entry), bytes))
 		return "the arena's space table lies outside of it";
+	if (header->spaces_count > KVP_SPACES_MAX)
+		return "the arena's space table has more entries than there may be spaces";
 	if (header->buckets_count == 0 || (header->buckets_count & (header->buckets_count - 1)) != 0)
 		return "the arena's index does not have a power of two of buckets";
 	if (!table_fits(header->index_offset, header->buckets_count, sizeof(struct kvp_bucket), bytes))
@@ -50,6 +52,15 @@ static const char *header_check(const struct kvp_arena_header *header, uint64_t 
 	if (!table_fits(header->extents_offset, header->extents_count, KVP_EXTENT_BYTES, bytes))
 		return "the arena's extents lie outside of it";
 	return NULL;
+}
+
+/* The list grows with versions; only the one that this library was built with can be read by position. */
+static const struct kvp_counters *counters_of(const void *base, const struct kvp_arena_header *header)
+{
+	if (header->counters_count != KVP_COUNTERS ||
+	    !checked_range(header->counters_offset, sizeof(struct kvp_counters), header->spaces_offset))
+		return NULL;
+	return (const void *)((const uint8_t *)base + header->counters_offset);
 }
 
 const char *arena_layout_read(const void *base, uint64_t bytes, struct arena_layout *ret_layout)
@@ -73,6 +84,9 @@ const char *arena_layout_read(const void *base, uint64_t bytes, struct arena_lay
 		.buckets_count = header.buckets_count,
 		.blocks = (const void *)((const uint8_t *)base + header.blocks_offset),
 		.blocks_count = header.blocks_count,
+		.counters = counters_of(base, &header),
+		.spaces = (const void *)((const uint8_t *)base + header.spaces_offset),
+		.spaces_count = header.spaces_count,
 		.extents_offset = header.extents_offset,
 	};
 	return NULL;

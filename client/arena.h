@@ -28,6 +28,9 @@ struct arena_layout {
 	uint32_t buckets_count; /* a power of two */
 	const struct kvp_block *blocks;
 	uint32_t blocks_count;
+	const struct kvp_counters *counters; /* NULL: a list of counters that this library does not know */
+	const struct kvp_space_entry *spaces;
+	uint32_t spaces_count;
 	uint64_t extents_offset; /* page maps and pages lie from here to the end */
 };
 

@@ -475,18 +475,42 @@ struct kvc_space_stats {
 	uint32_t sessions;          /* that have it open */
 };
 
+#define KVC_HISTOGRAM_BUCKETS 22
+
+/*
+ * How often something took up to 2^i microseconds and more than half of that; the last bucket takes all that took
+ * longer than 2^20 microseconds.
+ */
+struct kvc_histogram {
+	const char *name;  /* "request_seconds", "loop_turn_seconds" */
+	const char *label; /* of request_seconds the verb: "fetch"; else "" */
+	uint64_t buckets[KVC_HISTOGRAM_BUCKETS];
+	uint64_t sum_ns;
+};
+
 struct kvc_stats {
 	uint64_t incarnation;
-	uint64_t uptime_ms;
+	uint64_t uptime_ms;         /* of kvc_stats_look(): 0 */
 	const char *server_version;
 	size_t n_counters;
 	const struct kvc_counter *counters;
 	size_t n_spaces;
 	const struct kvc_space_stats *spaces;
+	size_t n_histograms;        /* of kvc_stats_get(): 0 */
+	const struct kvc_histogram *histograms;
 };
 
-/* A snapshot, freed by kvc_stats_free(). */
+/* A snapshot as the daemon answers it, freed by kvc_stats_free(). */
 KVC_API int kvc_stats_get(kvc_client *client, struct kvc_stats **ret_stats);
+
+/*
+ * The same from the shared memory alone, with histograms: the daemon is not asked and notices nothing, so it may be
+ * called often. Each number is read for itself while the daemon goes on; sums of several may be off by what happened
+ * meanwhile, and amounts held (bytes, blocks and tokens, also of spaces) are as the daemon last brought them up to
+ * date, a fraction of a second ago. Results: KVC_OK; KVC_UNSUPPORTED (the daemon's list of counters is of another
+ * version: kvc_stats_get() still works); negative errno. A connection that was lost is noticed as by any other call.
+ */
+KVC_API int kvc_stats_look(kvc_client *client, struct kvc_stats **ret_stats);
 KVC_API struct kvc_stats *kvc_stats_free(struct kvc_stats *stats);
 
 /* The value of a counter, or 0 if the daemon does not have it. */

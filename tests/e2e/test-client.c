@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void test_open_errors(void **state)
 {
@@ -388,6 +389,120 @@ static void test_stats_and_config(void **state)
 	test_daemon_stop(&d);
 }
 
+/* A histogram of a snapshot, which must be there. */
+static const struct kvc_histogram *histogram_of(const struct kvc_stats *stats, const char *name, const char *label)
+{
+	for (size_t i = 0; i < stats->n_histograms; i++)
+		if (strcmp(stats->histograms[i].name, name) == 0 && strcmp(stats->histograms[i].label, label) == 0)
+			return &stats->histograms[i];
+	fail_msg("no histogram %s %s", name, label);
+	return NULL;
+}
+
+static uint64_t histogram_count(const struct kvc_stats *stats, const char *name, const char *label)
+{
+	const struct kvc_histogram *histogram = histogram_of(stats, name, label);
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < KVC_HISTOGRAM_BUCKETS; i++)
+		sum += histogram->buckets[i];
+	return sum;
+}
+
+/* The daemon brings amounts up to date a moment after they changed: looks until all are there. */
+static struct kvc_stats *look_until(kvc_client *client, const struct kvc_stats *asked)
+{
+	struct kvc_stats *seen;
+
+	for (;;) {
+		assert_int_equal(kvc_stats_look(client, &seen), KVC_OK);
+		assert_int_equal(seen->n_spaces, asked->n_spaces);
+		if (seen->spaces[0].stored_bytes == asked->spaces[0].stored_bytes &&
+		    kvc_stats_counter(seen, "stored_bytes") == kvc_stats_counter(asked, "stored_bytes"))
+			return seen;
+		kvc_stats_free(seen);
+		(void)usleep(5000);
+	}
+}
+
+/* What is read from shared memory is what the daemon answers, and reading it is no request. */
+static void test_look(void **state)
+{
+	struct kvc_schema schema = schema_small();
+	struct test_daemon d;
+	kvc_client *client;
+	kvc_space *space;
+	struct kvc_stats *asked;
+	struct kvc_stats *seen;
+	struct kvc_stats *later;
+
+	test_daemon_start(&d, NULL);
+	client = open_client(&d, 0);
+	space = open_space(client, "s", &schema);
+	(void)open_space(client, "an\xc3\xb6ther", &schema);
+	assert_int_equal(append_block(space, "k", NULL, 1, 32), KVC_OK);
+	assert_int_equal(kvc_stats_get(client, &asked), KVC_OK);
+	assert_int_equal(asked->n_histograms, 0);
+	seen = look_until(client, asked);
+	assert_int_equal(seen->uptime_ms, 0);
+	assert_int_equal(seen->incarnation, asked->incarnation);
+	assert_string_equal(seen->server_version, asked->server_version);
+	assert_int_equal(seen->n_counters, asked->n_counters);
+	for (size_t i = 0; i < asked->n_counters; i++)
+		assert_string_equal(seen->counters[i].name, asked->counters[i].name);
+	assert_int_equal(kvc_stats_counter(seen, "append_pages_total"), 6);
+	assert_int_equal(kvc_stats_counter(seen, "stored_bytes"), kvc_stats_counter(asked, "stored_bytes"));
+	assert_int_equal(seen->n_spaces, 2);
+	for (size_t i = 0; i < 2; i++) {
+		const struct kvc_space_stats *a = &asked->spaces[i];
+		const struct kvc_space_stats *b = &seen->spaces[i];
+
+		assert_string_equal(b->name, a->name);
+		assert_string_equal(b->schema.model, a->schema.model);
+		assert_string_equal(b->schema.revision, a->schema.revision);
+		assert_memory_equal(&b->schema.dtype, &a->schema.dtype,
+				    sizeof(b->schema) - offsetof(struct kvc_schema, dtype));
+		assert_memory_equal(&b->blocks, &a->blocks, sizeof(*b) - offsetof(struct kvc_space_stats, blocks));
+	}
+	assert_int_equal(histogram_count(seen, "request_seconds", "open_space"), 2);
+	assert_int_equal(histogram_count(seen, "request_seconds", "append"), 1);
+	assert_int_equal(histogram_count(seen, "request_seconds", "hello"), 1);
+	assert_true(histogram_of(seen, "request_seconds", "append")->sum_ns > 0);
+	assert_true(histogram_count(seen, "loop_turn_seconds", "") > 0);
+	assert_int_equal(kvc_stats_look(client, &later), KVC_OK);
+	assert_int_equal(kvc_stats_counter(later, "requests_total"), kvc_stats_counter(seen, "requests_total"));
+	assert_int_equal(kvc_stats_look(client, NULL), -EINVAL);
+	kvc_stats_free(asked);
+	kvc_stats_free(seen);
+	kvc_stats_free(later);
+	kvc_close(client);
+	test_daemon_stop(&d);
+}
+
+/* A daemon that went away is noticed, and the next one found. */
+static void test_look_after_restart(void **state)
+{
+	struct kvc_stats *stats;
+	struct test_daemon d;
+	kvc_client *client;
+	uint64_t before;
+
+	test_daemon_start(&d, NULL);
+	client = open_client_timeout(&d, KVC_READ_ONLY, 200);
+	assert_int_equal(kvc_stats_look(client, &stats), KVC_OK);
+	before = stats->incarnation;
+	kvc_stats_free(stats);
+	test_daemon_kill(&d);
+	assert_int_equal(kvc_stats_look(client, &stats), -ENOTCONN);
+	test_daemon_restart(&d);
+	while (kvc_stats_look(client, &stats) != KVC_OK)
+		(void)usleep(10000);
+	assert_int_not_equal(stats->incarnation, before);
+	kvc_stats_free(stats);
+	kvc_close(client);
+	test_daemon_stop(&d);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_open_errors),
 	cmocka_unit_test(test_info),
@@ -399,6 +514,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_evict),
 	cmocka_unit_test(test_list),
 	cmocka_unit_test(test_stats_and_config),
+	cmocka_unit_test(test_look),
+	cmocka_unit_test(test_look_after_restart),
 };
 
 int main(void)
