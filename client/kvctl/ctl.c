@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define REASON_BYTES 512
+#define SOCKET_PATH_DEFAULT "/run/kvpaged/kvpaged.sock"
 
 static const struct {
 	int result;
@@ -91,22 +93,28 @@ int ctl_fail(struct ctl *ctl, const char *doing, int result)
 	return ctl_exit_of(result);
 }
 
-int ctl_open(struct ctl *ctl, uint32_t flags)
+/* As kvclient.h tells it. */
+const char *ctl_socket_path(const struct ctl *ctl)
 {
-	struct kvc_options options = {
-		.pins_max = 1, /* it only asks */
-		.struct_bytes = sizeof(options),
-		.socket_path = ctl->socket_path,
-		.client_name = "kvctl",
-		.flags = flags | KVC_NO_RECONNECT,
-	};
+	const char *path = ctl->socket_path ? ctl->socket_path : secure_getenv("KVPAGED_SOCKET");
+
+	return path && *path ? path : SOCKET_PATH_DEFAULT;
+}
+
+int ctl_open_with(struct ctl *ctl, const struct kvc_options *wanted)
+{
+	struct kvc_options options = *wanted;
 	char reason[REASON_BYTES] = "";
 	char shown[PRINTABLE_BYTES];
 	int r;
 
 	if (ctl->timeout_ms > UINT32_MAX)
 		return ctl_usage("--timeout is too large");
-	options.timeout_ms = (uint32_t)ctl->timeout_ms;
+	options.struct_bytes = sizeof(options);
+	options.socket_path = ctl_socket_path(ctl);
+	options.client_name = "kvctl";
+	if (ctl->timeout_ms)
+		options.timeout_ms = (uint32_t)ctl->timeout_ms;
 	r = kvc_open(&options, &ctl->client, reason, sizeof(reason));
 	if (r == KVC_OK)
 		return CTL_OK;
@@ -115,6 +123,13 @@ int ctl_open(struct ctl *ctl, uint32_t flags)
 		(void)snprintf(reason, sizeof(reason), "%s", kvc_strerror(r));
 	(void)ctl_error("cannot connect: %s", printable(reason, strlen(reason), shown));
 	return ctl_exit_of(r);
+}
+
+int ctl_open(struct ctl *ctl, uint32_t flags)
+{
+	struct kvc_options options = { .pins_max = 1, /* it only asks */ .flags = flags | KVC_NO_RECONNECT };
+
+	return ctl_open_with(ctl, &options);
 }
 
 int ctl_space(struct ctl *ctl, const char *name, kvc_space **ret_space)

@@ -60,6 +60,7 @@ extern const struct verb verb_rm;
 extern const struct verb verb_spaces;
 extern const struct verb verb_stats;
 extern const struct verb verb_status;
+extern const struct verb verb_top;
 
 /* The options of every verb; they write to struct ctl. */
 extern const struct option_spec ctl_options[];
@@ -73,6 +74,15 @@ void help_verb(const struct verb *verb);
 
 /* Connects; on failure says why. flags as in struct kvc_options. Returns CTL_OK or the exit status. */
 int ctl_open(struct ctl *ctl, uint32_t flags);
+
+/*
+ * The same with more said: struct_bytes, the path, the name and the time are filled in here. options->timeout_ms is
+ * what holds without --timeout (0: the library's default).
+ */
+int ctl_open_with(struct ctl *ctl, const struct kvc_options *options);
+
+/* Where the daemon is looked for. */
+const char *ctl_socket_path(const struct ctl *ctl);
 
 /* Opens a space that is there; on failure says why. Returns CTL_OK and the space, or the exit status. */
 int ctl_space(struct ctl *ctl, const char *name, kvc_space **ret_space);

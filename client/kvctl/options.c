@@ -66,6 +66,7 @@ static int complain(const struct option_spec *spec, const char *value, int resul
 		[OPTION_BYTES] = "a size such as 512MiB",
 		[OPTION_MS] = "a time such as 250ms or 30s",
 		[OPTION_INTERVAL] = "a number of seconds or a time such as 250ms",
+		[OPTION_SECONDS] = "a number of seconds or a time such as 250ms",
 	};
 	char text[PRINTABLE_BYTES];
 
@@ -74,15 +75,36 @@ static int complain(const struct option_spec *spec, const char *value, int resul
 	return -EINVAL;
 }
 
+/* "0.25": seconds with at most three digits behind the point. */
+static int parse_fraction(const char *text, uint64_t *ret_ms)
+{
+	const char *point = strchr(text, '.');
+	uint64_t seconds = 0;
+	uint64_t ms = 0;
+	char digits[4] = "000";
+	size_t n = point ? strlen(point + 1) : 0;
+
+	if (n == 0 || n >= sizeof(digits) || strspn(text, "0123456789") != (size_t)(point - text))
+		return -EINVAL;
+	memcpy(digits, point + 1, n);
+	for (const char *digit = text; digit < point; digit++)
+		if (!checked_mul_u64(seconds, 10, &seconds) ||
+		    !checked_add_u64(seconds, (uint64_t)(*digit - '0'), &seconds))
+			return -ERANGE;
+	if (units_parse_u64(digits, &ms) < 0)
+		return -EINVAL;
+	return checked_mul_u64(seconds, 1000, &seconds) && checked_add_u64(seconds, ms, ret_ms) ? 0 : -ERANGE;
+}
+
 static int parse_interval(const char *value, uint64_t *ret_ms)
 {
 	uint64_t ms;
 	int r = units_parse_u64(value, &ms);
 
-	if (r < 0)
-		r = units_parse_ms(value, &ms);
-	else if (!checked_mul_u64(ms, 1000, &ms))
+	if (r == 0 && !checked_mul_u64(ms, 1000, &ms))
 		r = -ERANGE;
+	else if (r < 0)
+		r = strchr(value, '.') ? parse_fraction(value, &ms) : units_parse_ms(value, &ms);
 	if (r == 0 && ms == 0)
 		r = -EINVAL;
 	if (r == 0)
@@ -109,6 +131,7 @@ static int store(const struct option_spec *spec, void *values, const char *value
 		r = units_parse_bytes(value, place);
 		break;
 	case OPTION_INTERVAL:
+	case OPTION_SECONDS:
 		if (!value)
 			*(uint64_t *)place = spec->default_ms;
 		else

@@ -14,7 +14,8 @@ enum option_type {
 	OPTION_NUMBER,	 /* uint64_t: digits */
 	OPTION_BYTES,	 /* uint64_t: "64MiB" */
 	OPTION_MS,	 /* uint64_t: "250ms", "30s" */
-	OPTION_INTERVAL, /* uint64_t, in ms: "2" (seconds), "500ms"; the value may be left out: default_ms */
+	OPTION_INTERVAL, /* uint64_t, in ms: "2" (seconds), "0.5", "500ms"; the value may be left out: default_ms */
+	OPTION_SECONDS,	 /* the same, but the value is needed */
 };
 
 struct option_spec {

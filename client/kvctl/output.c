@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define HEX_PREFIX "hex:"
 #define GAP 2
@@ -147,13 +148,40 @@ void table_ms(struct table *table, uint64_t ms)
 	add_cell(table, format_ms(ms, text));
 }
 
-/* Columns on a terminal: one for each character, taking UTF-8 continuation bytes for none. */
-static size_t text_width(const char *text)
+/* Bytes of the style that text begins with, or 0. */
+static size_t style_bytes(const char *text)
 {
+	const char *end = text[0] == '\x1b' ? strchr(text, 'm') : NULL;
+
+	return end ? (size_t)(end - text) + 1 : 0;
+}
+
+/* One column for each character, taking UTF-8 continuation bytes and styles for none. */
+size_t text_fit(const char *text, size_t columns, size_t *ret_columns)
+{
+	size_t n = 0;
 	size_t width = 0;
 
-	for (; *text; text++)
-		width += ((unsigned char)*text & 0xc0) != 0x80;
+	while (text[n] != '\0') {
+		size_t skipped = style_bytes(text + n);
+		bool begins = ((unsigned char)text[n] & 0xc0) != 0x80;
+
+		if (skipped == 0 && begins && width++ == columns) {
+			width = columns;
+			break;
+		}
+		n += skipped ? skipped : 1;
+	}
+	if (ret_columns)
+		*ret_columns = width;
+	return n;
+}
+
+static size_t text_width(const char *text)
+{
+	size_t width;
+
+	(void)text_fit(text, SIZE_MAX, &width);
 	return width;
 }
 
@@ -224,6 +252,38 @@ char *format_ms(uint64_t ms, char *buffer)
 	else
 		(void)snprintf(buffer, 32, "%" PRIu64 " d %" PRIu64 " h", seconds / 86400, seconds / 3600 % 24);
 	return buffer;
+}
+
+char *format_us(uint64_t us, char *buffer)
+{
+	if (us < 1000)
+		(void)snprintf(buffer, 32, "%" PRIu64 " us", us);
+	else if (us < 1000000)
+		(void)snprintf(buffer, 32, "%.1f ms", (double)us / 1e3);
+	else
+		(void)snprintf(buffer, 32, "%.1f s", (double)us / 1e6);
+	return buffer;
+}
+
+static bool styles_wanted(void)
+{
+	static int wanted = -1; /* not looked yet */
+	const char *none = getenv("NO_COLOR");
+	const char *terminal = getenv("TERM");
+
+	if (wanted < 0)
+		wanted = isatty(STDOUT_FILENO) && !(none && *none) && terminal && strcmp(terminal, "dumb") != 0;
+	return wanted;
+}
+
+const char *style(enum style style)
+{
+	static const char *const sequences[] = {
+		[STYLE_PLAIN] = "\x1b[0m",	[STYLE_TITLE] = "\x1b[1m",    [STYLE_DIM] = "\x1b[2m",
+		[STYLE_GOOD] = "\x1b[32m", [STYLE_WARNING] = "\x1b[33m", [STYLE_BAD] = "\x1b[31m",
+	};
+
+	return styles_wanted() ? sequences[style] : "";
 }
 
 struct json json_stdout(void)

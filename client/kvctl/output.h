@@ -61,5 +61,23 @@ int table_finish(struct table *table);
 /* Writes a duration for people ("3.2 s", "5 h 12 min") into buffer of 32 bytes; returns buffer. */
 char *format_ms(uint64_t ms, char *buffer);
 
+/* Writes a duration in microseconds ("64 us", "1.0 ms", "2.1 s") into buffer of 32 bytes; returns buffer. */
+char *format_us(uint64_t us, char *buffer);
+
+/* How text stands out. */
+enum style { STYLE_PLAIN, STYLE_TITLE, STYLE_DIM, STYLE_GOOD, STYLE_WARNING, STYLE_BAD };
+
+/*
+ * What makes a terminal show the following text so, until STYLE_PLAIN; "" when stdout is not a terminal that can, or
+ * $NO_COLOR is set. Static storage.
+ */
+const char *style(enum style style);
+
+/*
+ * How many bytes of text (a line with or without styles) take up at most so many columns of a terminal. ret_columns
+ * (NULL: not wanted): how many they take.
+ */
+size_t text_fit(const char *text, size_t columns, size_t *ret_columns);
+
 /* JSON on stdout. */
 struct json json_stdout(void);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const struct verb *const verbs[] = {
-	&verb_status, &verb_stats, &verb_spaces, &verb_ls,     &verb_get,  &verb_put,
+	&verb_status, &verb_top, &verb_stats,  &verb_spaces, &verb_ls,   &verb_get, &verb_put,
 	&verb_rm,     &verb_evict, &verb_health, &verb_config, &verb_help,
 };
 
