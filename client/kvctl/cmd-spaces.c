@@ -6,6 +6,16 @@
 #include "client/kvctl/schema.h"
 
 #include <stdio.h>
+#include <string.h>
+
+struct args {
+	bool names;
+};
+
+static const struct option_spec options[] = {
+	{ "names", 0, OPTION_FLAG, NULL, "print their names alone, one a line", offsetof(struct args, names), 0 },
+	{ 0 },
+};
 
 static void print_json(const struct kvc_stats *stats)
 {
@@ -55,16 +65,30 @@ static int print_text(const struct kvc_stats *stats)
 	return table_finish(&table);
 }
 
-static int run(struct ctl *ctl, const void *args, char **operands, size_t n)
+static int print_names(const struct kvc_stats *stats)
 {
+	char shown[PRINTABLE_BYTES];
+
+	for (size_t i = 0; i < stats->n_spaces; i++)
+		(void)puts(printable(stats->spaces[i].name, strlen(stats->spaces[i].name), shown));
+	return CTL_OK;
+}
+
+static int run(struct ctl *ctl, const void *data, char **operands, size_t n)
+{
+	const struct args *args = data;
 	int status = ctl_open(ctl, KVC_READ_ONLY);
 
-	return status == CTL_OK ? ctl_show_stats(ctl, "spaces", print_json, print_text) : status;
+	if (status != CTL_OK)
+		return status;
+	return ctl_show_stats(ctl, "spaces", print_json, args->names ? print_names : print_text);
 }
 
 const struct verb verb_spaces = {
 	.name = "spaces",
 	.operands = "",
 	.summary = "List the spaces, with what they hold",
+	.options = options,
+	.args_bytes = sizeof(struct args),
 	.run = run,
 };

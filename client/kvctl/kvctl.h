@@ -49,7 +49,9 @@ struct verb {
 	int (*run)(struct ctl *ctl, const void *args, char **operands, size_t n);
 };
 
+extern const struct verb verb_completion;
 extern const struct verb verb_config;
+extern const struct verb verb_doctor;
 extern const struct verb verb_evict;
 extern const struct verb verb_get;
 extern const struct verb verb_health;
@@ -67,6 +69,9 @@ extern const struct option_spec ctl_options[];
 
 /* The verb of this name, or NULL. */
 const struct verb *verb_find(const char *name);
+
+/* The verbs in the order of the help, or NULL behind the last. */
+const struct verb *verb_at(size_t i);
 
 /* Help on stdout: of everything, or of one verb. */
 void help_all(void);

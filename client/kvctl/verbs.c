@@ -6,8 +6,8 @@
 #include <string.h>
 
 static const struct verb *const verbs[] = {
-	&verb_status, &verb_top, &verb_stats,  &verb_spaces, &verb_ls,   &verb_get, &verb_put,
-	&verb_rm,     &verb_evict, &verb_health, &verb_config, &verb_help,
+	&verb_status, &verb_top,    &verb_stats,  &verb_spaces,	    &verb_ls,	&verb_get,   &verb_put,
+	&verb_rm,     &verb_evict,  &verb_health, &verb_doctor,	    &verb_config, &verb_completion, &verb_help,
 };
 
 const struct option_spec ctl_options[] = {
@@ -22,6 +22,11 @@ const struct option_spec ctl_options[] = {
 	{ "version", 'V', OPTION_FLAG, NULL, "print the version (before a verb)", offsetof(struct ctl, version), 0 },
 	{ 0 },
 };
+
+const struct verb *verb_at(size_t i)
+{
+	return i < sizeof(verbs) / sizeof(verbs[0]) ? verbs[i] : NULL;
+}
 
 const struct verb *verb_find(const char *name)
 {
