@@ -79,6 +79,11 @@ static void print_json(const struct kvc_stats *stats, const struct kvc_info *inf
 	json_finish(&json);
 }
 
+static void label(const char *text)
+{
+	(void)printf("%s%-9s%s", style(STYLE_TITLE), text, style(STYLE_PLAIN));
+}
+
 static void print_memory(const struct kvc_stats *stats)
 {
 	static const char *const parts[] = { "stored_bytes", "overhead_bytes", "metadata_bytes", "free_bytes" };
@@ -87,11 +92,13 @@ static void print_memory(const struct kvc_stats *stats)
 	for (size_t i = 0; i < 4; i++)
 		(void)units_format_bytes(counter(stats, parts[i]), size[i], sizeof(size[i]));
 	(void)units_format_bytes(counter(stats, "arena_bytes"), size[4], sizeof(size[4]));
-	(void)printf("%smemory %s  %s: %s pages, %s overhead, %s tables, %s free\n", bold, plain, size[4], size[0], size[1],
+	label("memory");
+	(void)printf("%s: %s pages, %s overhead, %s tables, %s free\n", size[4], size[0], size[1],
 		     size[2], size[3]);
 	(void)units_format_bytes(counter(stats, "logical_f16_bytes"), size[0], sizeof(size[0]));
 	(void)units_format_bytes(counter(stats, "logical_f32_bytes"), size[1], sizeof(size[1]));
-	(void)printf("%sholds  %s  %" PRIu64 " tokens in %" PRIu64 " blocks (%" PRIu64 " unfinished) of %" PRIu64
+	label("holds");
+	(void)printf("%" PRIu64 " tokens in %" PRIu64 " blocks (%" PRIu64 " unfinished) of %" PRIu64
 		     " spaces; as f16 they would take %s, as f32 %s\n",
 		     counter(stats, "tokens"), counter(stats, "blocks"), counter(stats, "blocks_partial"),
 		     counter(stats, "spaces"), size[0], size[1]);
@@ -102,18 +109,22 @@ static void print_text(const struct kvc_stats *stats)
 	char version[PRINTABLE_BYTES];
 	char up[32];
 
-	(void)printf("%skvpaged%s  %s, up %s, incarnation %" PRIx64 "\n",
+	label("kvpaged");
+	(void)printf("%s, up %s, incarnation %" PRIx64 "\n",
 		     printable(stats->server_version, strlen(stats->server_version), version),
 		     format_ms(stats->uptime_ms, up), stats->incarnation);
 	print_memory(stats);
-	(void)printf("%sclients%s  %" PRIu64 " sessions, %" PRIu64 " leases, %" PRIu64 " blocks pinned\n",
+	label("clients");
+	(void)printf("%" PRIu64 " sessions, %" PRIu64 " leases, %" PRIu64 " blocks pinned\n",
 		     counter(stats, "sessions"), counter(stats, "leases"), counter(stats, "blocks_pinned"));
-	(void)printf("%straffic%s  %" PRIu64 " blocks read in place, %" PRIu64 " fetched, %" PRIu64 " missed, %" PRIu64
+	label("traffic");
+	(void)printf("%" PRIu64 " blocks read in place, %" PRIu64 " fetched, %" PRIu64 " missed, %" PRIu64
 		     " stored, %" PRIu64 " evicted for room\n",
 		     counter(stats, "local_reads_total"), counter(stats, "fetch_hits_total"),
 		     fetch_misses(stats), counter(stats, "append_blocks_total"),
 		     counter(stats, "evictions_capacity_total"));
-	(void)printf("%sloop   %s  %" PRIu64 " turns; longest %.3f ms of CPU time (%" PRIu64
+	label("loop");
+	(void)printf("%" PRIu64 " turns; longest %.3f ms of CPU time (%" PRIu64
 		     " above 1 ms), %.3f ms by the clock (%" PRIu64 " above 1 ms)\n",
 		     counter(stats, "loop_turns_total"), (double)counter(stats, "loop_work_max_us") / 1e3,
 		     counter(stats, "loop_turns_busy_total"), (double)counter(stats, "loop_lag_max_us") / 1e3,

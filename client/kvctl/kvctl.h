@@ -49,9 +49,11 @@ struct verb {
 	int (*run)(struct ctl *ctl, const void *args, char **operands, size_t n);
 };
 
+extern const struct verb verb_bench;
 extern const struct verb verb_completion;
 extern const struct verb verb_config;
 extern const struct verb verb_doctor;
+extern const struct verb verb_events;
 extern const struct verb verb_evict;
 extern const struct verb verb_get;
 extern const struct verb verb_health;
@@ -63,6 +65,7 @@ extern const struct verb verb_spaces;
 extern const struct verb verb_stats;
 extern const struct verb verb_status;
 extern const struct verb verb_top;
+extern const struct verb verb_why;
 
 /* The options of every verb; they write to struct ctl. */
 extern const struct option_spec ctl_options[];
