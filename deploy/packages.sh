@@ -10,6 +10,9 @@ build_packages=(gcc g++ libc6-dev pkg-config meson ninja-build dpkg-dev python3 
 # What tests/run.sh builds and runs the codecs for aarch64 with. All are packages of this machine's own architecture.
 cross_packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 
+# What the tests of kvctl's completion scripts let read them, beside bash.
+shell_packages=(zsh fish)
+
 # What tests/model/run.sh checks its model with.
 model_packages=(spin)
 

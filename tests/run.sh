@@ -114,7 +114,8 @@ main() {
 		cross=no
 	fi
 	[ "$cross" = yes ] || cross_packages=()
-	install_packages "${build_packages[@]}" make "${bench_packages[@]}" "${cross_packages[@]}"
+	install_packages "${build_packages[@]}" make "${bench_packages[@]}" "${shell_packages[@]}" \
+		"${cross_packages[@]}"
 	find_meson
 	local logs=("$build/meson-logs/testlog.json")
 	say "building with address and undefined-behaviour sanitizers in $build"

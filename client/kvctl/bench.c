@@ -167,7 +167,8 @@ static void row_fill(struct bench_row *row, const struct plan *plan, uint32_t *s
 		.p50_us = samples_ns[n / 2] / 1e3,
 		.p99_us = samples_ns[n - 1 - n / 100] / 1e3,
 		.gigabytes = plan->bytes > 0,
-		.rate = (plan->bytes ? (double)plan->bytes / 1e9 : 1.0) * (double)n * 1e9 / (double)(sum_ns ? sum_ns : 1),
+		.rate = (plan->bytes ? (double)plan->bytes / 1e9 : 1.0) * (double)n * 1e9 /
+			(double)(sum_ns ? sum_ns : 1),
 	};
 }
 

@@ -128,9 +128,11 @@ static int check_room(struct ctl *ctl, uint32_t codec, bool force)
 	(void)kvc_stats_free(stats);
 	if (unused >= needed || force)
 		return CTL_OK;
-	(void)ctl_error("bench: %s of the arena are free and it may need %s: blocks of others would be evicted; --force "
-			"does it all the same", units_format_bytes(unused, size[0], sizeof(size[0])),
-			units_format_bytes(needed, size[1], sizeof(size[1])));
+	(void)ctl_error(
+		"bench: %s of the arena are free and it may need %s: blocks of others would be evicted; --force "
+		"does it all the same",
+		units_format_bytes(unused, size[0], sizeof(size[0])),
+		units_format_bytes(needed, size[1], sizeof(size[1])));
 	return CTL_TRY_AGAIN;
 }
 
@@ -190,9 +192,10 @@ const struct verb verb_bench = {
 	.name = "bench",
 	.operands = "",
 	.summary = "Measure this daemon on this machine, in a few seconds",
-	.details = "Appends blocks of random values to a space named kvctl-bench-PID, finds, pins, decodes and fetches\n"
-		   "them, and removes the space. When the arena is full, blocks of others are evicted for it, so it\n"
-		   "refuses unless there is room or --force is given. Other work on the machine shows in the figures.",
+	.details =
+		"Appends blocks of random values to a space named kvctl-bench-PID, finds, pins, decodes and fetches\n"
+		"them, and removes the space. When the arena is full, blocks of others are evicted for it, so it\n"
+		"refuses unless there is room or --force is given. Other work on the machine shows in the figures.",
 	.options = options,
 	.args_bytes = sizeof(struct args),
 	.run = run,

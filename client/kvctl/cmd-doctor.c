@@ -31,11 +31,11 @@ static const struct {
 	const char *name;
 	void (*run)(struct doctor *doctor);
 } checks[] = {
-	{ "socket", doctor_socket },	   { "daemon", doctor_daemon },	  { "version", doctor_version },
-	{ "memory", doctor_memory },	   { "huge pages", doctor_huge_pages }, { "thp", doctor_thp },
-	{ "swap", doctor_swap },	   { "memlock", doctor_memlock }, { "cgroup", doctor_cgroup },
-	{ "open files", doctor_nofile },   { "io_uring", doctor_io_uring }, { "security", doctor_lsm },
-	{ "processor", doctor_cpu },	   { "counters", doctor_counters },
+	{ "socket", doctor_socket },	 { "daemon", doctor_daemon },	      { "version", doctor_version },
+	{ "memory", doctor_memory },	 { "huge pages", doctor_huge_pages }, { "thp", doctor_thp },
+	{ "swap", doctor_swap },	 { "memlock", doctor_memlock },	      { "cgroup", doctor_cgroup },
+	{ "open files", doctor_nofile }, { "io_uring", doctor_io_uring },     { "security", doctor_lsm },
+	{ "processor", doctor_cpu },	 { "counters", doctor_counters },
 };
 
 static const struct {

@@ -17,8 +17,8 @@
 
 /* What reading all pages found. */
 struct reading {
-	bool done;	 /* every page could be looked at */
-	uint64_t pages;	 /* read */
+	bool done;	/* every page could be looked at */
+	uint64_t pages; /* read */
 	uint64_t corrupt;
 	uint32_t layer; /* of the first that is */
 	uint32_t head;
@@ -150,8 +150,9 @@ static void print_resident(const struct answer *answer)
 	char size[24];
 	char idle[32];
 
-	(void)printf("%" PRIu32 " tokens, %" PRIu32 " of %" PRIu32 " pages, %s, last used %s ago, %" PRIu32 " children, %"
-		     PRIu32 " leases", why->tokens, why->pages_ready, why->page_count,
+	(void)printf("%" PRIu32 " tokens, %" PRIu32 " of %" PRIu32 " pages, %s, last used %s ago, %" PRIu32
+		     " children, %" PRIu32 " leases",
+		     why->tokens, why->pages_ready, why->page_count,
 		     units_format_bytes(why->stored_bytes, size, sizeof(size)), format_ms(why->ago_ms, idle),
 		     why->children, why->leases);
 	if (why->priority)

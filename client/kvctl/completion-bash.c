@@ -64,7 +64,7 @@ static const char head[] =
 static void put_values(enum values values)
 {
 	if (values == VALUES_FILES)
-		(void)printf("mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")");
+		(void)printf("compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")");
 	else if (values == VALUES_SPACES)
 		(void)printf("_kvctl_spaces");
 	else
@@ -105,8 +105,8 @@ static void put_name(const struct verb *verb, const struct option_spec *spec)
 }
 
 /* The verb's own options first: what a letter means is the verb's to say. */
-static void put_cases(const char *function, const char *word, void (*fn)(const struct verb *, const struct option_spec *),
-		      const char *otherwise)
+static void put_cases(const char *function, const char *word,
+		      void (*fn)(const struct verb *, const struct option_spec *), const char *otherwise)
 {
 	const struct verb *verb;
 

@@ -10,7 +10,7 @@
 struct verb;
 
 enum values {
-	VALUES_ANY,    /* nothing to offer */
+	VALUES_ANY, /* nothing to offer */
 	VALUES_FILES,
 	VALUES_SPACES, /* asked of the daemon when somebody completes */
 	VALUES_VERBS,

@@ -11,10 +11,12 @@ static const struct {
 	const char *remedy;
 } hints[] = {
 	{ "append_corrupt_total", DOCTOR_FAIL, "pages came in that did not match their checksums",
-	  "memory failed, or a writer changes its staging memory while it is read: test the memory, look at the writers" },
+	  "memory failed, or a writer changes its staging memory while it is read: test the memory, look at the "
+	  "writers" },
 	{ "protocol_errors_total", DOCTOR_WARN, "sessions ended because they violated the protocol",
 	  "see the daemon's log for who they were; programs that speak it themselves are the first suspects" },
-	{ "sessions_stuck_total", DOCTOR_WARN, "sessions ended because they pinned memory that was wanted, silent or too much",
+	{ "sessions_stuck_total", DOCTOR_WARN,
+	  "sessions ended because they pinned memory that was wanted, silent or too much",
 	  "look for workers that hang with pinned blocks; reader.pin_grace_ms is how long they may" },
 	{ "sessions_refused_total", DOCTOR_WARN, "sessions were refused by a limit",
 	  "raise limits.sessions or limits.sessions_per_uid, or end clients that are not needed" },

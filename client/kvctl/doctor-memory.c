@@ -77,19 +77,25 @@ static void say_pool(struct doctor *doctor, uint64_t total, uint64_t unused)
 
 	if (setting && strcmp(setting, "no") == 0) {
 		doctor_say(doctor, DOCTOR_INFO, "the arena is made of ordinary pages (arena.huge_pages=no)");
-		doctor_remedy(doctor, "large arenas are read faster from huge pages: sysctl vm.nr_hugepages=%" PRIu64
-				      " and arena.huge_pages=try", needed);
+		doctor_remedy(doctor,
+			      "for huge pages: sysctl vm.nr_hugepages=%" PRIu64
+			      " and arena.huge_pages=try",
+			      needed);
 	} else if (setting && total < needed) {
-		doctor_say(doctor, DOCTOR_WARN, "arena.huge_pages=%s, but the pool has %" PRIu64 " pages of 2 MiB and the "
-						"arena needs %" PRIu64 ", so it is made of ordinary pages",
+		doctor_say(doctor, DOCTOR_WARN,
+			   "arena.huge_pages=%s, but the pool has %" PRIu64 " pages of 2 MiB and the "
+			   "arena needs %" PRIu64 ", so it is made of ordinary pages",
 			   setting, total, needed);
 		doctor_remedy(doctor, "sysctl vm.nr_hugepages=%" PRIu64 ", then restart kvpaged", needed);
 	} else if (setting) {
-		doctor_say(doctor, DOCTOR_OK, "arena.huge_pages=%s; the pool has %" PRIu64 " pages of 2 MiB, %" PRIu64
-					      " unused, and the arena needs %" PRIu64, setting, total, unused, needed);
+		doctor_say(doctor, DOCTOR_OK,
+			   "arena.huge_pages=%s; the pool has %" PRIu64 " pages of 2 MiB, %" PRIu64
+			   " unused, and the arena needs %" PRIu64,
+			   setting, total, unused, needed);
 	} else {
-		doctor_say(doctor, DOCTOR_INFO, "the pool of huge pages has %" PRIu64 " pages of 2 MiB, %" PRIu64
-						" unused; an arena of %" PRIu64 " MiB needs %" PRIu64,
+		doctor_say(doctor, DOCTOR_INFO,
+			   "the pool of huge pages has %" PRIu64 " pages of 2 MiB, %" PRIu64
+			   " unused; an arena of %" PRIu64 " MiB needs %" PRIu64,
 			   total, unused, doctor->arena_bytes >> 20, needed);
 		if (unused < needed)
 			doctor_remedy(doctor, "for arena.huge_pages=yes: sysctl vm.nr_hugepages=%" PRIu64,
@@ -130,7 +136,8 @@ void doctor_thp(struct doctor *doctor)
 		doctor_say(doctor, DOCTOR_OK, "shared memory may get transparent huge pages (%s)", begin + 1);
 		return;
 	}
-	doctor_say(doctor, DOCTOR_INFO, "shared memory gets no transparent huge pages (shmem_enabled is %s)", begin + 1);
+	doctor_say(doctor, DOCTOR_INFO, "shared memory gets no transparent huge pages (shmem_enabled is %s)",
+		   begin + 1);
 	doctor_remedy(doctor, "echo within_size > %s, before kvpaged starts", path);
 }
 
@@ -146,8 +153,10 @@ void doctor_swap(struct doctor *doctor)
 	} else if (uses_huge_pages(doctor)) {
 		doctor_say(doctor, DOCTOR_OK, "there is swap, but huge pages are not swapped out");
 	} else {
-		doctor_say(doctor, DOCTOR_WARN, "there are %s of swap: idle parts of the arena can be swapped out, and "
-						"reading them then waits for the disk", size_text(total, size));
+		doctor_say(doctor, DOCTOR_WARN,
+			   "there are %s of swap: idle parts of the arena can be swapped out, and "
+			   "reading them then waits for the disk",
+			   size_text(total, size));
 		doctor_remedy(doctor, "MemorySwapMax=0 in kvpaged's unit, or huge pages, or swapoff -a");
 	}
 }
@@ -167,8 +176,9 @@ void doctor_memlock(struct doctor *doctor)
 	} else {
 		doctor_say(doctor, DOCTOR_INFO, "this user may lock %s of memory, less than an arena",
 			   size_text(bytes, size));
-		doctor_remedy(doctor, "only for programs that lock it or register it with a device: LimitMEMLOCK=infinity "
-				      "in their unit, or ulimit -l unlimited");
+		doctor_remedy(doctor,
+			      "only for programs that lock it or register it with a device: LimitMEMLOCK=infinity "
+			      "in their unit, or ulimit -l unlimited");
 	}
 }
 
@@ -184,10 +194,11 @@ static void say_limit(struct doctor *doctor, const char *cgroup, const char *lim
 	if (doctor_read_u64(doctor, path, &bytes) < 0 || bytes == UINT64_MAX || bytes >= doctor->arena_bytes)
 		return;
 	++*said;
-	doctor_say(doctor, hard && daemons ? DOCTOR_FAIL : DOCTOR_WARN,
-		   "%s of the cgroup %s is %s, less than an arena of %s: what runs there is %s before the arena is full",
-		   limit, cgroup, size_text(bytes, size[0]), size_text(doctor->arena_bytes, size[1]),
-		   hard ? "killed" : "slowed down");
+	doctor_say(
+		doctor, hard && daemons ? DOCTOR_FAIL : DOCTOR_WARN,
+		"%s of the cgroup %s is %s, less than an arena of %s: what runs there is %s before the arena is full",
+		limit, cgroup, size_text(bytes, size[0]), size_text(doctor->arena_bytes, size[1]),
+		hard ? "killed" : "slowed down");
 	doctor_remedy(doctor, "raise %s of its unit above the arena's size, or make arena.bytes smaller",
 		      hard ? "MemoryMax" : "MemoryHigh");
 }

@@ -18,8 +18,9 @@
 #define NAME_BYTES 64
 #define PATH_BYTES_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
-#define START "start it (systemctl start kvpaged, or kvpaged --socket PATH), or name its socket with --socket or " \
-	      "$KVPAGED_SOCKET"
+#define START                                                                                                          \
+	"start it (systemctl start kvpaged, or kvpaged --socket PATH), or name its socket with --socket or "           \
+	"$KVPAGED_SOCKET"
 
 static const char *user_name(uid_t uid, char *buffer)
 {
@@ -60,8 +61,9 @@ static void say_remedy(struct doctor *doctor, const struct stat *file, mode_t bi
 		doctor_remedy(doctor, "add the user to the group that may: usermod -aG %s %s, then log in again", group,
 			      user);
 	else
-		doctor_remedy(doctor, "let a group in: socket.mode=0660 and socket.group=GROUP in kvpaged.conf, with %s "
-				      "in that group",
+		doctor_remedy(doctor,
+			      "let a group in: socket.mode=0660 and socket.group=GROUP in kvpaged.conf, with %s "
+			      "in that group",
 			      user);
 }
 
@@ -141,13 +143,15 @@ static const char *remedy_of(int result)
 	case KVC_PERMISSION:
 		return "see the socket's owner, group and mode, and access.allow_uids in kvpaged.conf";
 	case -ETIMEDOUT:
-		return "see its log (journalctl -u kvpaged), whether it is stopped, and whether the machine is overloaded";
+		return "see its log (journalctl -u kvpaged), whether it is stopped, and whether the machine is "
+		       "overloaded";
 	case KVC_VERSION:
 		return "install the same version of kvpaged and libkvclient";
 	case -EPROTO:
 	case KVC_PROTOCOL:
 	case -ECONNRESET:
-		return "see what listens there (ss -xlp): another program, or a kvpaged of another version; see its log";
+		return "see what listens there (ss -xlp): another program, or a kvpaged of another version; see its "
+		       "log";
 	case KVC_QUOTA:
 	case KVC_TOO_MANY:
 		return "end sessions that are not needed, or raise limits.sessions and limits.sessions_per_uid";

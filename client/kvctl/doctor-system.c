@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SESSION_FDS 5 /* the daemon's, of one session: socket, memories, event */
+#define SESSION_FDS 2 /* the daemon's, of one session: socket and event */
 #define OWN_FDS 64
 #define SESSIONS_DEFAULT 1024
 #define CLIENT_FDS_MIN 256
@@ -28,16 +28,22 @@ void doctor_nofile(struct doctor *doctor)
 	    doctor_read_field(doctor, path, "Max open files", 1, &hard) < 0)
 		return;
 	if (soft < CLIENT_FDS_MIN) {
-		doctor_say(doctor, DOCTOR_WARN, "a program of this user may open %" PRIu64 " files, few for one with "
-						"several clients", soft);
+		doctor_say(doctor, DOCTOR_WARN,
+			   "a program of this user may open %" PRIu64 " files, few for one with "
+			   "several clients",
+			   soft);
 		doctor_remedy(doctor, "ulimit -n 1024, or LimitNOFILE= in its unit");
 	} else if (hard < wanted) {
-		doctor_say(doctor, DOCTOR_WARN, "a kvpaged started from here could open %" PRIu64 " files, enough for about %"
-						PRIu64 " sessions", hard, hard / SESSION_FDS);
+		doctor_say(doctor, DOCTOR_WARN,
+			   "a kvpaged started from here could open %" PRIu64 " files, enough for about %" PRIu64
+			   " sessions",
+			   hard, hard > OWN_FDS ? (hard - OWN_FDS) / SESSION_FDS : 0);
 		doctor_remedy(doctor, "LimitNOFILE=%" PRIu64 " in its unit, or a lower limits.sessions", wanted);
 	} else {
-		doctor_say(doctor, DOCTOR_OK, "programs of this user may open %" PRIu64 " files, a kvpaged started from "
-					      "here enough for its sessions", soft);
+		doctor_say(doctor, DOCTOR_OK,
+			   "programs of this user may open %" PRIu64 " files, a kvpaged started from "
+			   "here enough for its sessions",
+			   soft);
 	}
 }
 
@@ -68,8 +74,9 @@ void doctor_io_uring(struct doctor *doctor)
 	if (doctor->root[0] != '\0')
 		doctor_say(doctor, DOCTOR_INFO, "io_uring is %s by kernel.io_uring_disabled", setting);
 	else
-		doctor_say(doctor, DOCTOR_INFO, "io_uring is %s by kernel.io_uring_disabled and %s; kvpaged does without",
-			   setting, io_uring_outcome());
+		doctor_say(doctor, DOCTOR_INFO,
+			   "io_uring is %s by kernel.io_uring_disabled and %s; kvpaged does without", setting,
+			   io_uring_outcome());
 }
 
 void doctor_lsm(struct doctor *doctor)
@@ -138,6 +145,6 @@ void doctor_cpu(struct doctor *doctor)
 		doctor_say(doctor, DOCTOR_OK, "the codecs run their %s kernels on this processor", kernels[i].kernels);
 		return;
 	}
-	doctor_say(doctor, DOCTOR_WARN, "the codecs run in plain C on this processor, several times slower");
+	doctor_say(doctor, DOCTOR_WARN, "the codecs run in plain C on this processor, which is slower");
 	doctor_remedy(doctor, "use a processor with AVX2 or NEON, or let the virtual machine see them (-cpu host)");
 }

@@ -34,10 +34,23 @@ static const struct {
 };
 
 static const char *const amounts[] = {
-	"arena_bytes",	     "stored_bytes",	     "overhead_bytes",	      "metadata_bytes", "limbo_bytes",
-	"free_bytes",	     "logical_f16_bytes",    "tokens",		      "blocks",		"blocks_partial",
-	"sessions",	     "leases",		     "blocks_pinned",	      "loop_lag_max_us", "loop_work_max_us",
-	"loop_turns_slow_total", "loop_turns_busy_total",
+	"arena_bytes",
+	"stored_bytes",
+	"overhead_bytes",
+	"metadata_bytes",
+	"limbo_bytes",
+	"free_bytes",
+	"logical_f16_bytes",
+	"tokens",
+	"blocks",
+	"blocks_partial",
+	"sessions",
+	"leases",
+	"blocks_pinned",
+	"loop_lag_max_us",
+	"loop_work_max_us",
+	"loop_turns_slow_total",
+	"loop_turns_busy_total",
 };
 
 static void put_verbs(struct json *json, const struct top *top)
@@ -121,8 +134,9 @@ static void put_numbers(struct json *json, const struct top *top)
 		json_kv_double(json, rates[i].key, top_rate(top, rates[i].counter));
 	for (size_t i = 0; i < sizeof(amounts) / sizeof(amounts[0]); i++)
 		json_kv_u64(json, amounts[i], top_value(top, amounts[i]));
-	json_kv_double(json, "vs_f16", top_ratio(top_value(top, "logical_f16_bytes"),
-						 top_value(top, "arena_bytes") - top_value(top, "free_bytes")));
+	json_kv_double(json, "vs_f16",
+		       top_ratio(top_value(top, "logical_f16_bytes"),
+				 top_value(top, "arena_bytes") - top_value(top, "free_bytes")));
 	put_verbs(json, top);
 	put_shares(json, top);
 	put_curve(json, top);

@@ -61,8 +61,10 @@ static void put_header(struct page *page)
 			      printable(top->now->server_version, strlen(top->now->server_version), version),
 			      format_ms((top->now_ns - top->start_ns) / NS_PER_MS, up), top->now->incarnation >> 32);
 	(void)fprintf(page->out, "%s%s%s, every %s", style(top->lost_ns ? STYLE_BAD : STYLE_GOOD),
-		      top->lost_ns ? "gone" : top->paused ? "paused" : "running", style(STYLE_PLAIN),
-		      format_ms(top->interval_ms, every));
+		      top->lost_ns  ? "gone"
+		      : top->paused ? "paused"
+				    : "running",
+		      style(STYLE_PLAIN), format_ms(top->interval_ms, every));
 	end_line(page);
 }
 
@@ -84,8 +86,8 @@ static const struct part {
 	char mark;
 	enum style style;
 } parts[] = {
-	{ "stored_bytes", "stored", '#', STYLE_GOOD },	    { "overhead_bytes", "overhead", '+', STYLE_WARNING },
-	{ "metadata_bytes", "tables", '=', STYLE_PLAIN },   { "limbo_bytes", "limbo", '~', STYLE_BAD },
+	{ "stored_bytes", "stored", '#', STYLE_GOOD },	  { "overhead_bytes", "overhead", '+', STYLE_WARNING },
+	{ "metadata_bytes", "tables", '=', STYLE_PLAIN }, { "limbo_bytes", "limbo", '~', STYLE_BAD },
 	{ "free_bytes", "free", '.', STYLE_DIM },
 };
 
@@ -121,9 +123,8 @@ static void put_memory(struct page *page)
 
 	title(page, "memory");
 	put_bar(page, bar < BAR_COLUMNS_MAX ? bar : BAR_COLUMNS_MAX);
-	(void)fprintf(page->out, " %.1f%% of %s used, %.2f x f16",
-		      arena ? 100.0 * (double)used / (double)arena : 0, units_format_bytes(arena, size, sizeof(size)),
-		      top_ratio(value(page, "logical_f16_bytes"), used));
+	(void)fprintf(page->out, " %.1f%% of %s used, %.2f x f16", arena ? 100.0 * (double)used / (double)arena : 0,
+		      units_format_bytes(arena, size, sizeof(size)), top_ratio(value(page, "logical_f16_bytes"), used));
 	end_line(page);
 	title(page, "");
 	for (size_t i = 0; i < PARTS; i++) {
@@ -131,8 +132,7 @@ static void put_memory(struct page *page)
 
 		if (bytes > 0)
 			(void)fprintf(page->out, "%s%c%s %s %s  ", style(parts[i].style), parts[i].mark,
-				      style(STYLE_PLAIN), parts[i].name,
-				      units_format_bytes(bytes, size, sizeof(size)));
+				      style(STYLE_PLAIN), parts[i].name, units_format_bytes(bytes, size, sizeof(size)));
 	}
 	end_line(page);
 }
@@ -140,9 +140,9 @@ static void put_memory(struct page *page)
 static void put_holds(struct page *page)
 {
 	title(page, "holds");
-	(void)fprintf(page->out, "%" PRIu64 " tokens in %" PRIu64 " blocks (%" PRIu64 " unfinished) of %" PRIu64
-				 " spaces", value(page, "tokens"), value(page, "blocks"),
-		      value(page, "blocks_partial"), value(page, "spaces"));
+	(void)fprintf(
+		page->out, "%" PRIu64 " tokens in %" PRIu64 " blocks (%" PRIu64 " unfinished) of %" PRIu64 " spaces",
+		value(page, "tokens"), value(page, "blocks"), value(page, "blocks_partial"), value(page, "spaces"));
 	end_line(page);
 	title(page, "clients");
 	(void)fprintf(page->out, "%" PRIu64 " sessions, %" PRIu64 " leases, %" PRIu64 " blocks pinned",
@@ -215,7 +215,10 @@ static void put_curve(struct page *page)
 	title(page, "by size");
 	for (size_t i = 0; i < TOP_CURVE_POINTS && curve.references; i++)
 		(void)fprintf(page->out, "x%s %.0f%%  ", top_curve_sizes[i], 100 * curve.hits[i]);
-	(void)fprintf(page->out, "%s", !curve.references ? "no uses sampled yet" : curve.since_start ? "(since start)" : "");
+	(void)fprintf(page->out, "%s",
+		      !curve.references	  ? "no uses sampled yet"
+		      : curve.since_start ? "(since start)"
+					  : "");
 	end_line(page);
 }
 
@@ -238,9 +241,9 @@ static void put_loop(struct page *page)
 	char longest[32];
 
 	title(page, "loop");
-	(void)fprintf(page->out, "%.1f turns/s, longest %s; above 1 ms of CPU %" PRIu64 ", by the clock %" PRIu64, rate(page, "loop_turns_total"),
-		      format_us(value(page, "loop_lag_max_us"), longest), value(page, "loop_turns_busy_total"),
-		      value(page, "loop_turns_slow_total"));
+	(void)fprintf(page->out, "%.1f turns/s, longest %s; above 1 ms of CPU %" PRIu64 ", by the clock %" PRIu64,
+		      rate(page, "loop_turns_total"), format_us(value(page, "loop_lag_max_us"), longest),
+		      value(page, "loop_turns_busy_total"), value(page, "loop_turns_slow_total"));
 	end_line(page);
 }
 

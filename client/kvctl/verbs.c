@@ -6,9 +6,9 @@
 #include <string.h>
 
 static const struct verb *const verbs[] = {
-	&verb_status, &verb_top,    &verb_stats, &verb_spaces, &verb_ls,     &verb_why,	   &verb_events,     &verb_get,
-	&verb_put,    &verb_rm,	    &verb_evict, &verb_health, &verb_doctor, &verb_bench,  &verb_config,     &verb_completion,
-	&verb_help,
+	&verb_status, &verb_top,   &verb_stats,	 &verb_spaces,	   &verb_ls,	&verb_why,
+	&verb_events, &verb_get,   &verb_put,	 &verb_rm,	   &verb_evict, &verb_health,
+	&verb_doctor, &verb_bench, &verb_config, &verb_completion, &verb_help,
 };
 
 const struct option_spec ctl_options[] = {

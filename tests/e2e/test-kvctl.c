@@ -3,11 +3,10 @@
  * kvctl as a program: exit statuses, what goes to which stream, files in and out, and names that would harm a terminal.
  * The daemon is real; blocks come from .npy files made here byte by byte.
  */
-#include "tests/lib/harness.h"
+#include "tests/e2e/kvctl-rig.h"
 
 #include "base/cleanup.h"
 #include "client/kvclient.h"
-#include "tests/lib/daemon.h"
 #include "tests/lib/process.h"
 
 #include <errno.h>
@@ -18,107 +17,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define LAYERS 3u
-#define HEADS 2u
-#define TOKENS 20u
-#define DIM 16u
-#define VALUES (LAYERS * HEADS * TOKENS * DIM)
-#define PATH_BYTES 256
-#define OUTPUT_BYTES (64u << 10)
-#define SHAPE_HEADER "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2, 20, 16), }"
-
-struct shell {
-	struct test_daemon daemon;
-	char out[OUTPUT_BYTES];
-	char err[OUTPUT_BYTES];
-};
-
-static struct shell *shell_open(void)
-{
-	struct shell *shell = calloc(1, sizeof(*shell));
-
-	assert_non_null(shell);
-	test_daemon_start(&shell->daemon, NULL);
-	assert_int_equal(setenv("KVPAGED_SOCKET", shell->daemon.socket_path, 1), 0);
-	assert_int_equal(chdir(harness_directory()), 0);
-	return shell;
-}
-
-static void shell_close(struct shell *shell)
-{
-	test_daemon_stop(&shell->daemon);
-	free(shell);
-}
-
-/* Runs kvctl with these words, split at blanks; returns its exit status. */
-static int kvctl(struct shell *shell, const char *words)
-{
-	char *argv[32] = { (char *)test_program("KVCTL_BIN") };
-	char text[1024];
-	char *rest = text;
-	size_t n = 1;
-
-	assert_true(strlen(words) < sizeof(text));
-	(void)snprintf(text, sizeof(text), "%s", words);
-	for (char *word; (word = strsep(&rest, " "));)
-		argv[n++] = word;
-	assert_true(n < 32);
-	print_message("kvctl %s\n", words);
-	return process_run(argv, shell->out, sizeof(shell->out), shell->err, sizeof(shell->err));
-}
-
-#define assert_contains(text, part)                                                                                    \
-	do {                                                                                                           \
-		if (!strstr(text, part))                                                                               \
-			fail_msg("no \"%s\" in: %s", part, text);                                                      \
-	} while (0)
-
-static void write_file(const char *path, const void *head, size_t n_head, const void *tail, size_t n_tail)
-{
-	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, head, n_head), n_head);
-	if (n_tail > 0)
-		assert_int_equal(write(fd, tail, n_tail), n_tail);
-}
-
-/* A .npy file with this version byte, header text and elements. */
-static void write_npy(const char *path, char version, const char *header, const void *data, size_t n)
-{
-	size_t length = strlen(header) + 1;
-	uint8_t head[1024];
-	size_t at = version == 2 ? 12 : 10;
-
-	assert_true(at + length <= sizeof(head));
-	memcpy(head, "\x93NUMPY", 6);
-	head[6] = (uint8_t)version;
-	head[7] = 0;
-	head[8] = (uint8_t)length;
-	head[9] = (uint8_t)(length >> 8);
-	head[10] = head[11] = 0;
-	memcpy(head + at, header, length - 1);
-	head[at + length - 1] = '\n';
-	write_file(path, head, at + length, data, n);
-}
-
-static float value_at(size_t i, unsigned which)
-{
-	return (float)sin((double)i * 0.37 + which) * 3.0f;
-}
-
-/* k.npy and v.npy of the usual shape. */
-static void write_pair(void)
-{
-	float values[VALUES];
-
-	for (unsigned which = 0; which < 2; which++) {
-		for (size_t i = 0; i < VALUES; i++)
-			values[i] = value_at(i, which);
-		write_npy(which ? "v.npy" : "k.npy", 1, SHAPE_HEADER, values, sizeof(values));
-	}
-}
 
 static size_t read_file(const char *path, void *buffer, size_t size)
 {
