@@ -148,19 +148,20 @@ static void test_remembered(void **state)
 	shell_close(shell);
 }
 
-/* What a running kvctl has printed so far. */
-static void await(int fd, const char *words)
+/* Whether a running kvctl has printed the words so far. */
+static bool has_printed(int fd, const char *words)
 {
 	char text[4096];
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
 
-	for (;;) {
-		ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	text[n > 0 ? n : 0] = '\0';
+	return strstr(text, words) != NULL;
+}
 
-		text[n > 0 ? n : 0] = '\0';
-		if (strstr(text, words))
-			return;
+static void await(int fd, const char *words)
+{
+	while (!has_printed(fd, words))
 		pause_ms(10);
-	}
 }
 
 static void test_follow(void **state)
@@ -189,6 +190,7 @@ static void test_follow(void **state)
 	await(out, "-- the daemon was restarted");
 	put(shell, "s after");
 	await(out, "         1  stored   s  after  20 tokens\n");
+	assert_false(has_printed(out, "before"));
 	assert_int_equal(kill(pid, SIGTERM), 0);
 	assert_int_equal(process_wait(pid, 20000), SIGTERM);
 	shell_close(shell);

@@ -353,12 +353,11 @@ static void test_sizes(void **state)
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		unsigned columns = 0;
 		unsigned rows = 0;
+		size_t begin = 0;
 
 		assert_int_equal(ioctl(tty.master, TIOCSWINSZ, &sizes[i]), 0);
 		/* Frames of the old size may be on their way. */
 		for (unsigned frame = 0; frame < 6; frame++) {
-			size_t begin;
-
 			expect(&tty, "\x1b[H");
 			begin = tty.at;
 			expect(&tty, "\x1b[J");
@@ -367,6 +366,8 @@ static void test_sizes(void **state)
 		print_message("%u x %u on %u x %u\n", columns, rows, sizes[i].ws_col, sizes[i].ws_row);
 		assert_true(columns <= sizes[i].ws_col && rows <= sizes[i].ws_row);
 		assert_true(rows >= 10);
+		if (sizes[i].ws_row < 20 && sizes[i].ws_row > 10)
+			assert_non_null(strstr(tty.out + begin, "more, by stored"));
 	}
 	press(&tty, "q");
 	tty_stop(&tty, 0);
