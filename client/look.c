@@ -4,6 +4,8 @@
  * may change at any time is copied once and checked in the copy. A snapshot is one allocation: struct kvc_stats,
  * spaces, counters, histograms, texts.
  */
+#include "client/look.h"
+
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "client/client.h"
@@ -150,12 +152,12 @@ static void numbers_fill(struct kvc_counter *counters, struct kvc_histogram *his
 			histogram_fill(histograms++, &rows[row], i, from);
 }
 
-static struct kvc_stats *snapshot_new(const struct connection *connection, const struct kvp_space_entry *entries,
-				      size_t n_spaces)
+static struct kvc_stats *snapshot_new(const struct arena_layout *layout, const char *server_version,
+				      const struct kvp_space_entry *entries, size_t n_spaces)
 {
 	size_t bytes = sizeof(struct kvc_stats) + n_spaces * sizeof(struct kvc_space_stats) +
 		       KVP_COUNTERS * sizeof(struct kvc_counter) + HISTOGRAMS * sizeof(struct kvc_histogram) +
-		       sizeof(connection->server_version);
+		       strlen(server_version) + 1;
 	struct kvc_space_stats *spaces;
 	struct kvc_counter *counters;
 	struct kvc_histogram *histograms;
@@ -172,8 +174,8 @@ static struct kvc_stats *snapshot_new(const struct connection *connection, const
 	histograms = (void *)(counters + KVP_COUNTERS);
 	pool = (void *)(histograms + HISTOGRAMS);
 	*stats = (struct kvc_stats){
-		.incarnation = connection->arena->layout.incarnation,
-		.server_version = text_put(&pool, connection->server_version, strlen(connection->server_version)),
+		.incarnation = layout->incarnation,
+		.server_version = text_put(&pool, server_version, strlen(server_version)),
 		.n_counters = KVP_COUNTERS,
 		.counters = counters,
 		.n_spaces = n_spaces,
@@ -181,19 +183,36 @@ static struct kvc_stats *snapshot_new(const struct connection *connection, const
 		.n_histograms = HISTOGRAMS,
 		.histograms = histograms,
 	};
-	numbers_fill(counters, histograms, connection->arena->layout.counters);
+	numbers_fill(counters, histograms, layout->counters);
 	for (size_t i = 0; i < n_spaces; i++)
 		space_fill(&spaces[i], &entries[i], &pool);
 	return stats;
 }
 
+int look_snapshot(const struct arena_layout *layout, const char *server_version, struct kvc_stats **ret_stats)
+{
+	_cleanup_free_ struct kvp_space_entry *entries = NULL;
+	struct kvc_stats *stats;
+	size_t n = 0;
+
+	if (!layout->counters)
+		return KVC_UNSUPPORTED;
+	entries = calloc(layout->spaces_count + (size_t)1, sizeof(*entries));
+	if (!entries)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < layout->spaces_count; i++)
+		n += entry_read(&layout->spaces[i], &entries[n]);
+	stats = snapshot_new(layout, server_version, entries, n);
+	if (!stats)
+		return -ENOMEM;
+	*ret_stats = stats;
+	return 0;
+}
+
 static int look_op(struct kvc_client *client, void *data)
 {
 	struct connection *connection = &client->connection;
-	const struct arena_layout *layout = &connection->arena->layout;
-	_cleanup_free_ struct kvp_space_entry *entries = NULL;
 	struct kvc_stats **ret_stats = data;
-	size_t n = 0;
 	int r = rpc_collect(&connection->rpc); /* notices a daemon that is gone */
 
 	if (r < 0)
@@ -202,17 +221,10 @@ static int look_op(struct kvc_client *client, void *data)
 		rpc_fail(&connection->rpc, -ECONNRESET);
 		return -ECONNRESET;
 	}
-	if (!layout->counters) {
+	r = look_snapshot(&connection->arena->layout, connection->server_version, ret_stats);
+	if (r == KVC_UNSUPPORTED)
 		words_set(&client->words, "the daemon's list of counters is of another version than this library's");
-		return KVC_UNSUPPORTED;
-	}
-	entries = calloc(layout->spaces_count + 1, sizeof(*entries));
-	if (!entries)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < layout->spaces_count; i++)
-		n += entry_read(&layout->spaces[i], &entries[n]);
-	*ret_stats = snapshot_new(connection, entries, n);
-	return *ret_stats ? 0 : -ENOMEM;
+	return r;
 }
 
 int kvc_stats_look(kvc_client *client, struct kvc_stats **ret_stats)

@@ -32,9 +32,9 @@ static const struct {
 	void (*run)(struct doctor *doctor);
 } checks[] = {
 	{ "socket", doctor_socket },	 { "daemon", doctor_daemon },	      { "version", doctor_version },
-	{ "memory", doctor_memory },	 { "huge pages", doctor_huge_pages }, { "thp", doctor_thp },
+	{ "memory", doctor_memory },	 { "huge_pages", doctor_huge_pages }, { "thp", doctor_thp },
 	{ "swap", doctor_swap },	 { "memlock", doctor_memlock },	      { "cgroup", doctor_cgroup },
-	{ "open files", doctor_nofile }, { "io_uring", doctor_io_uring },     { "security", doctor_lsm },
+	{ "open_files", doctor_nofile }, { "io_uring", doctor_io_uring },     { "security", doctor_lsm },
 	{ "processor", doctor_cpu },	 { "counters", doctor_counters },
 };
 

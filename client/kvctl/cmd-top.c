@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kvctl top: what goes on, live. The numbers are looked at in shared memory, so the daemon notices nothing. On a
- * terminal each frame replaces the one before; elsewhere, or with --batch, frames follow each other. A daemon that goes
- * away is waited for: the client looks for it by itself.
+ * kvctl top: what goes on, live. The numbers are looked at in shared memory, so the daemon notices nothing but one
+ * request when it is first seen, for its age. On a terminal each frame replaces the one before; elsewhere, or with
+ * --batch, frames follow each other. A daemon that goes away is waited for: the client looks for it by itself.
  */
 #include "client/kvctl/kvctl.h"
 

@@ -19,6 +19,7 @@
 #define ROWS_DEFAULT 24
 #define COLUMNS_MIN 20
 #define ROWS_MIN 5
+#define LINE_BYTES 8192 /* a screen's width of any characters and styles */
 
 /* Alternate screen, no cursor, no wrapping of long lines; and back. */
 static const char sequence_enter[] = "\x1b[?1049h\x1b[?25l\x1b[?7l";
@@ -187,7 +188,7 @@ void terminal_show(const struct terminal *terminal, const char *lines)
 	(void)fputs("\x1b[H", stdout);
 	for (unsigned row = 0; row < terminal->rows && *lines; row++) {
 		size_t n = strcspn(lines, "\n");
-		char line[PRINTABLE_BYTES];
+		char line[LINE_BYTES];
 
 		(void)snprintf(line, sizeof(line), "%.*s", (int)n, lines);
 		line[text_fit(line, terminal->columns, NULL)] = '\0';

@@ -81,12 +81,12 @@ static void test_well(void **state)
 	expect(shell, "", 0, "OK", "daemon", "answers");
 	expect(shell, "", 0, "OK", "version", "");
 	expect(shell, "", 0, "OK", "memory", "57.2 GiB of memory are available");
-	expect(shell, "", 0, "INFO", "huge pages", "arena.huge_pages=no");
+	expect(shell, "", 0, "INFO", "huge_pages", "arena.huge_pages=no");
 	expect(shell, "", 0, "OK", "thp", "within_size");
 	expect(shell, "", 0, "OK", "swap", "no swap");
 	expect(shell, "", 0, "OK", "memlock", "any amount");
 	expect(shell, "", 0, "OK", "cgroup", "/user.slice/shell (this one)");
-	expect(shell, "", 0, "OK", "open files", "1024 files");
+	expect(shell, "", 0, "OK", "open_files", "1024 files");
 	expect(shell, "", 0, "INFO", "io_uring", "allowed");
 	expect(shell, "", 0, "INFO", "security", "neither");
 	expect(shell, "", 0, "OK", "processor", "AVX2");
@@ -109,10 +109,10 @@ static void test_memory(void **state)
 	expect(shell, "", 0, "INFO", "thp", "shmem_enabled is never");
 	put(LIMITS, "Max open files            128                  128                  files     \n"
 		    "Max locked memory         8388608              8388608              bytes     \n");
-	expect(shell, "", 0, "WARN", "open files", "128 files");
+	expect(shell, "", 0, "WARN", "open_files", "128 files");
 	expect(shell, "", 0, "INFO", "memlock", "8.0 MiB");
 	put(LIMITS, "Max open files            1024                 1024                 files     \n");
-	expect(shell, "", 0, "WARN", "open files", "about 480 sessions");
+	expect(shell, "", 0, "WARN", "open_files", "about 480 sessions");
 	shell_close(shell);
 }
 
@@ -127,9 +127,9 @@ static void test_without_daemon(void **state)
 	expect(shell, "--socket ./none", 1, "INFO", "memory", "not known");
 	expect(shell, "--socket ./none --arena-bytes 2GiB", 1, "OK", "memory", "an arena of 2.0 GiB");
 	expect(shell, "--socket ./none --arena-bytes 1TiB", 1, "FAIL", "memory", "an arena of 1.0 TiB");
-	expect(shell, "--socket ./none --arena-bytes 2GiB", 1, "INFO", "huge pages", "512 unused");
+	expect(shell, "--socket ./none --arena-bytes 2GiB", 1, "INFO", "huge_pages", "512 unused");
 	assert_contains(shell->out, "vm.nr_hugepages=1536");
-	expect(shell, "--socket ./none --arena-bytes 1GiB", 1, "INFO", "huge pages", "needs 512");
+	expect(shell, "--socket ./none --arena-bytes 1GiB", 1, "INFO", "huge_pages", "needs 512");
 	assert_null(strstr(shell->out, "vm.nr_hugepages"));
 	write_file("plain", "x", 1, NULL, 0);
 	expect(shell, "--socket ./plain", 1, "FAIL", "socket", "a regular file");
@@ -145,11 +145,11 @@ static void test_huge_pages(void **state)
 	assert_int_equal(setenv("KVPAGED_SOCKET", shell->daemon.socket_path, 1), 0);
 	put(HUGE "nr_hugepages", "31\n");
 	put(HUGE "free_hugepages", "31\n");
-	expect(shell, "", 0, "WARN", "huge pages", "the pool has 31 pages of 2 MiB and the arena needs 32");
+	expect(shell, "", 0, "WARN", "huge_pages", "the pool has 31 pages of 2 MiB and the arena needs 32");
 	assert_contains(shell->out, "sysctl vm.nr_hugepages=32");
 	put(HUGE "nr_hugepages", "32\n");
 	put(HUGE "free_hugepages", "0\n");
-	expect(shell, "", 0, "OK", "huge pages", "arena.huge_pages=try");
+	expect(shell, "", 0, "OK", "huge_pages", "arena.huge_pages=try");
 	put(MEMINFO, "MemAvailable:   60000000 kB\nSwapTotal:       2097148 kB\n");
 	expect(shell, "", 0, "OK", "swap", "not swapped out");
 	shell_close(shell);
