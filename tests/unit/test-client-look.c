@@ -14,7 +14,7 @@
 
 #define ARENA_BYTES KVP_ARENA_BYTES_MIN
 #define SPACES 8u
-#define LOOKS 10000u
+#define LOOKS 40000u
 #define STUMBLE_AFTER_NS 4000u /* at most: about as long as a look takes */
 #define STUMBLE_NS 20000u
 
