@@ -472,6 +472,12 @@ static void test_look(void **state)
 	assert_int_equal(kvc_stats_look(client, &later), KVC_OK);
 	assert_int_equal(kvc_stats_counter(later, "requests_total"), kvc_stats_counter(seen, "requests_total"));
 	assert_int_equal(kvc_stats_look(client, NULL), -EINVAL);
+	/* Amounts come by themselves. */
+	assert_int_equal(append_block(space, "l", "k", 2, 32), KVC_OK);
+	do {
+		kvc_stats_free(later);
+		assert_int_equal(kvc_stats_look(client, &later), KVC_OK);
+	} while (later->spaces[0].tokens != 64 || kvc_stats_counter(later, "tokens") != 64);
 	kvc_stats_free(asked);
 	kvc_stats_free(seen);
 	kvc_stats_free(later);
