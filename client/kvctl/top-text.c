@@ -120,6 +120,7 @@ static void put_memory(struct page *page)
 	uint64_t used = arena - value(page, "free_bytes");
 	unsigned bar = page->columns > BAR_TEXT_COLUMNS + 10 ? page->columns - BAR_TEXT_COLUMNS : 10;
 	char size[SIZE_BYTES];
+	const char *gap = "";
 
 	title(page, "memory");
 	put_bar(page, bar < BAR_COLUMNS_MAX ? bar : BAR_COLUMNS_MAX);
@@ -130,9 +131,11 @@ static void put_memory(struct page *page)
 	for (size_t i = 0; i < PARTS; i++) {
 		uint64_t bytes = value(page, parts[i].counter);
 
-		if (bytes > 0)
-			(void)fprintf(page->out, "%s%c%s %s %s  ", style(parts[i].style), parts[i].mark,
-				      style(STYLE_PLAIN), parts[i].name, units_format_bytes(bytes, size, sizeof(size)));
+		if (bytes == 0)
+			continue;
+		(void)fprintf(page->out, "%s%s%c%s %s %s", gap, style(parts[i].style), parts[i].mark,
+			      style(STYLE_PLAIN), parts[i].name, units_format_bytes(bytes, size, sizeof(size)));
+		gap = "  ";
 	}
 	end_line(page);
 }
@@ -214,10 +217,10 @@ static void put_curve(struct page *page)
 	top_curve(page->top, &curve);
 	title(page, "by size");
 	for (size_t i = 0; i < TOP_CURVE_POINTS && curve.references; i++)
-		(void)fprintf(page->out, "x%s %.0f%%  ", top_curve_sizes[i], 100 * curve.hits[i]);
+		(void)fprintf(page->out, "%sx%s %.0f%%", i ? "  " : "", top_curve_sizes[i], 100 * curve.hits[i]);
 	(void)fprintf(page->out, "%s",
 		      !curve.references	  ? "no uses sampled yet"
-		      : curve.since_start ? "(since start)"
+		      : curve.since_start ? "  (since start)"
 					  : "");
 	end_line(page);
 }

@@ -52,6 +52,8 @@ static void test_usage(void **state)
 		{ "stats --watch=0", "--watch wants" },
 		{ "stats --count 3", "--watch" },
 		{ "--timeout 1y status", "--timeout wants a time" },
+		{ "--timeout 5000000000 doctor", "--timeout is too large" },
+		{ "--timeout 5000000000 status", "--timeout is too large" },
 		{ "get s k -o x --dtype bf16", "--dtype" },
 		{ "put s k --k x --codec q7", "--codec wants one of" },
 		{ "rm s hex:", "hex digits" },
@@ -59,6 +61,15 @@ static void test_usage(void **state)
 		{ "rm s hex:zz", "hex digits" },
 		{ "rm s aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "longer than 64 bytes" },
 		{ "help frobnicate", "unknown verb" },
+		{ "why s", "why needs SPACE KEY" },
+		{ "events --after x", "--after wants a whole number" },
+		{ "top --interval", "needs a value" },
+		{ "top --interval 1.2345", "--interval wants" },
+		{ "top --interval 99999999999999999999.5", "too large" },
+		{ "bench --codec q7", "--codec wants one of" },
+		{ "bench --seconds 601", "--seconds" },
+		{ "completion tcsh", "bash, zsh and fish" },
+		{ "doctor --arena-bytes 1XiB", "--arena-bytes wants a size" },
 	};
 	struct shell *shell = calloc(1, sizeof(*shell));
 
@@ -76,8 +87,9 @@ static void test_usage(void **state)
 
 static void test_help_and_version(void **state)
 {
-	static const char *const verbs[] = { "status", "stats", "spaces", "ls",	    "get", "put",
-					     "rm",     "evict", "health", "config", "help" };
+	static const char *const verbs[] = { "status", "top",	 "stats", "spaces", "ls",	  "why",
+					     "events", "get",	 "put",	  "rm",	    "evict",	  "health",
+					     "doctor", "bench",	 "config", "completion", "help" };
 	struct shell *shell = calloc(1, sizeof(*shell));
 	char words[64];
 
