@@ -171,3 +171,27 @@ void core_note_turn(struct core *core, uint64_t duration_ns, uint64_t cpu_ns)
 	if (cpu_ns / 1000 > counter_get(core, loop_work_max_us))
 		counter_set(core, loop_work_max_us, cpu_ns / 1000);
 }
+
+void core_note_http(struct core *core, bool served)
+{
+	if (served)
+		counter_add(core, http_answered_total, 1);
+	else
+		counter_add(core, http_refused_total, 1);
+}
+
+void core_refresh(struct core *core, uint64_t now_ns)
+{
+	core->now_ns = now_ns;
+	stats_refresh(core);
+}
+
+const struct kvp_counters *core_counters(const struct core *core)
+{
+	return core->arena.counters;
+}
+
+const struct kvp_space_entry *core_spaces(const struct core *core)
+{
+	return core->arena.spaces;
+}

@@ -19,6 +19,8 @@
 
 struct core;
 struct core_session;
+struct kvp_counters;
+struct kvp_space_entry;
 
 enum core_memory { CORE_MEMORY_STAGING, CORE_MEMORY_CONTROL };
 
@@ -133,6 +135,19 @@ void core_stop(struct core *core);
 
 /* One turn of the host's loop took this long, by the clock and of CPU time; kept in the counters. */
 void core_note_turn(struct core *core, uint64_t duration_ns, uint64_t cpu_ns);
+
+/* One request of the host's own (metrics over HTTP) was served or refused; kept in the counters. */
+void core_note_http(struct core *core, bool served);
+
+/*
+ * Brings what follows from the state up to date in the shared counters and the space table: a pass over the spaces,
+ * whatever they hold.
+ */
+void core_refresh(struct core *core, uint64_t now_ns);
+
+/* The shared counters, and the table of KVP_SPACES_MAX spaces: proto/layout.h. The core's; they live as long as it. */
+const struct kvp_counters *core_counters(const struct core *core);
+const struct kvp_space_entry *core_spaces(const struct core *core);
 
 /* Checks every invariant; slow. NULL: all hold; otherwise static text that names the first that does not. */
 const char *core_audit(struct core *core);

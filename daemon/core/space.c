@@ -2,6 +2,7 @@
 /* The shared entry carries the schema, struct space what the daemon alone needs. state is the last write of a
  * birth. */
 #include "daemon/core/space.h"
+#include "daemon/core/stats.h"
 
 #include "base/checked.h"
 #include "base/contract.h"
@@ -161,6 +162,7 @@ void space_drop(struct core *core, uint32_t id)
 	events_cleared(core, id);
 	atomic_store_explicit(&entry_of(core, id)->state, KVP_SPACE_FREE, memory_order_release);
 	space_release(space);
+	stats_publish_space(core, id);
 	counter_sub(core, spaces, 1);
 }
 

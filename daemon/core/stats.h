@@ -10,3 +10,6 @@ void stats_refresh(struct core *core);
 void stats_later(struct core *core);
 
 void stats_init(struct core *core);
+
+/* What the space holds, and its sessions, as everybody sees them in the shared space table. */
+void stats_publish_space(struct core *core, uint32_t id);

@@ -31,25 +31,21 @@ static void totals_sum(const struct core *core, struct space_totals *sum)
 	}
 }
 
-/* What each space holds, for those who read without asking. */
-static void spaces_refresh(struct core *core)
+void stats_publish_space(struct core *core, uint32_t id)
 {
-	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++) {
-		struct kvp_space_entry *entry = &core->arena.spaces[id - 1];
-		const struct space *space = &core->spaces[id];
-		const struct space_totals *totals = &space->totals;
+	struct kvp_space_entry *entry = &core->arena.spaces[id - 1];
+	const struct space *space = &core->spaces[id];
 
-		if (!space->live)
-			continue;
-		atomic_store_explicit(&entry->blocks, totals->blocks, memory_order_relaxed);
-		atomic_store_explicit(&entry->blocks_partial, totals->blocks_partial, memory_order_relaxed);
-		atomic_store_explicit(&entry->pages, totals->pages, memory_order_relaxed);
-		atomic_store_explicit(&entry->tokens, totals->tokens, memory_order_relaxed);
-		atomic_store_explicit(&entry->stored_bytes, totals->stored_bytes, memory_order_relaxed);
-		atomic_store_explicit(&entry->overhead_bytes, totals->overhead_bytes, memory_order_relaxed);
-		atomic_store_explicit(&entry->logical_f16_bytes, totals->logical_f16_bytes, memory_order_relaxed);
-		atomic_store_explicit(&entry->sessions, space->sessions, memory_order_relaxed);
-	}
+#define PUBLISH(field, value) atomic_store_explicit(&entry->field, (value), memory_order_relaxed)
+	PUBLISH(blocks, space->totals.blocks);
+	PUBLISH(blocks_partial, space->totals.blocks_partial);
+	PUBLISH(pages, space->totals.pages);
+	PUBLISH(tokens, space->totals.tokens);
+	PUBLISH(stored_bytes, space->totals.stored_bytes);
+	PUBLISH(overhead_bytes, space->totals.overhead_bytes);
+	PUBLISH(logical_f16_bytes, space->totals.logical_f16_bytes);
+	PUBLISH(sessions, space->sessions);
+#undef PUBLISH
 }
 
 void stats_refresh(struct core *core)
@@ -57,6 +53,9 @@ void stats_refresh(struct core *core)
 	const struct arena *arena = &core->arena;
 	struct space_totals sum;
 
+	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++)
+		if (core->spaces[id].live)
+			stats_publish_space(core, id);
 	totals_sum(core, &sum);
 	counter_set(core, blocks, sum.blocks);
 	counter_set(core, blocks_partial, sum.blocks_partial);
@@ -70,7 +69,6 @@ void stats_refresh(struct core *core)
 	counter_set(core, free_bytes, arena->free_slot_bytes + arena->extents_free * KVP_EXTENT_BYTES);
 	counter_set(core, logical_f16_bytes, sum.logical_f16_bytes);
 	counter_set(core, logical_f32_bytes, 2 * sum.logical_f16_bytes);
-	spaces_refresh(core);
 	curve_refresh(core);
 }
 
