@@ -124,6 +124,24 @@ const struct setting settings[CONFIG_SETTINGS] = {
 	  .initial = "",
 	  .help = "users that are served, names or numbers with commas; empty: whoever "
 	          "can open the socket" },
+	{ NAMED("metrics", "socket"), SETTING_METRICS_SOCKET, FIELD(metrics_socket),
+	  .initial = CONFIG_METRICS_AUTO,
+	  .help = "where metrics are served over HTTP; auto: the path of the clients' socket and "
+	          "\".metrics\"; no: nowhere" },
+	{ NAMED("metrics", "mode"), SETTING_MODE, FIELD(metrics_mode),
+	  0, 0777, .initial = "0660",
+	  .help = "who may read metrics there, as file permissions (octal); access.allow_uids has "
+	          "no part in it" },
+	{ NAMED("metrics", "group"), SETTING_GROUP, FIELD(metrics_group),
+	  .initial = "",
+	  .help = "group of that socket, a name or number; empty: unchanged" },
+	{ NAMED("metrics", "listen"), SETTING_ADDRESS, FIELD(metrics_listen),
+	  .initial = "",
+	  .help = "serve metrics on TCP too, for whoever can connect: 127.0.0.1:9464 or "
+	          "[::1]:9464; empty: no" },
+	{ NAMED("metrics", "listen_any"), SETTING_CHOICE, FIELD(metrics_listen_any),
+	  .choices = no_yes, .initial = "no",
+	  .help = "let metrics.listen be an address that other machines can reach" },
 	{ NAMED("log", "level"), SETTING_CHOICE, FIELD(log_level),
 	  .choices = log_level_names, .initial = "info",
 	  .help = "error, warning, info or debug; read again at SIGHUP" },

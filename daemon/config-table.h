@@ -17,6 +17,8 @@ enum setting_type {
 	SETTING_CHOICE,
 	SETTING_MODE,
 	SETTING_SOCKET_PATH,
+	SETTING_METRICS_SOCKET, /* a path, or a word for one */
+	SETTING_ADDRESS,        /* of TCP, in numbers; empty: none */
 	SETTING_USER,
 	SETTING_GROUP,
 	SETTING_UIDS,
@@ -51,8 +53,8 @@ char *setting_option_name(const struct setting *setting, char buffer[CONFIG_NAME
 char *setting_environment_name(const struct setting *setting, char buffer[CONFIG_NAME_BYTES_MAX]);
 
 /*
- * Reads one value. On success the field is written, except for paths, which the caller keeps as
- * text. Results: 0, or -EINVAL and what is wrong ("'x' is not ...") in problem.
+ * Reads one value. On success the field is written, except for paths and addresses, which the
+ * caller keeps as text. Results: 0, or -EINVAL and what is wrong ("'x' is not ...") in problem.
  */
 int setting_parse(const struct setting *setting, const char *text, struct config_fields *fields,
 		  char *problem, size_t problem_size);

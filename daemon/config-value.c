@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "base/units.h"
+#include "daemon/host/inet.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -164,6 +165,25 @@ static int read_socket_path(const struct reading *reading)
 	return 0;
 }
 
+static int read_metrics_socket(const struct reading *reading)
+{
+	if (strcmp(reading->text, CONFIG_METRICS_AUTO) == 0 || strcmp(reading->text, CONFIG_METRICS_NO) == 0)
+		return 0;
+	if (!strchr(reading->text, '/'))
+		return refuse_text(reading, "is neither " CONFIG_METRICS_AUTO " nor " CONFIG_METRICS_NO
+					    " nor a path with a slash");
+	return read_socket_path(reading);
+}
+
+static int read_address(const struct reading *reading)
+{
+	struct inet_address address;
+
+	if (reading->text[0] == '\0' || inet_parse(reading->text, &address) == 0)
+		return 0;
+	return refuse_text(reading, "is not an address and port in numbers, such as 127.0.0.1:9464 or [::1]:9464");
+}
+
 /*
  * Numbers are taken as they are: they need not be in the system's database. (uid_t)-1 means
  * "unchanged" to the kernel.
@@ -271,7 +291,8 @@ int setting_parse(const struct setting *setting, const char *text, struct config
 		[SETTING_COUNT] = read_count, [SETTING_CHOICE] = read_choice,
 		[SETTING_MODE] = read_mode,   [SETTING_SOCKET_PATH] = read_socket_path,
 		[SETTING_USER] = read_user,   [SETTING_GROUP] = read_group,
-		[SETTING_UIDS] = read_uids,
+		[SETTING_UIDS] = read_uids,   [SETTING_METRICS_SOCKET] = read_metrics_socket,
+		[SETTING_ADDRESS] = read_address,
 	};
 	struct reading reading = {
 		.setting = setting,

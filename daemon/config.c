@@ -7,10 +7,21 @@
 
 #include "daemon/config-file.h"
 #include "daemon/config-table.h"
+#include "daemon/host/inet.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+
+/* Fields that are texts point at the value's. */
+static void keep_text(struct config *config, const struct setting *setting, const char *text)
+{
+	bool is_text = setting->type == SETTING_SOCKET_PATH || setting->type == SETTING_METRICS_SOCKET ||
+		       setting->type == SETTING_ADDRESS;
+
+	if (is_text)
+		*(const char **)(void *)((char *)&config->fields + setting->offset) = text;
+}
 
 /* Sets one value. subject stands before the message: what a person must look for to correct it. */
 static int set_value(struct config *config, int index, const char *text, const char *origin,
@@ -33,8 +44,7 @@ static int set_value(struct config *config, int index, const char *text, const c
 	free(value->origin);
 	*value = (struct config_value){ .text = take_ptr(new_text),
 					.origin = take_ptr(new_origin) };
-	if (setting->type == SETTING_SOCKET_PATH)
-		config->fields.socket_path = value->text;
+	keep_text(config, setting, value->text);
 	return 0;
 }
 
@@ -93,8 +103,7 @@ static int take_files(struct config *config, const char *path, struct host_error
 	return config_directory_read(directory, take_file_line, config, error);
 }
 
-/* What needs two values. */
-static int check_together(const struct config *config, struct host_error *error)
+static int check_lease_times(const struct config *config, struct host_error *error)
 {
 	int low = setting_find("lease", "ttl_ms");
 	int high = setting_find("lease", "ttl_ms_max");
@@ -105,6 +114,28 @@ static int check_together(const struct config *config, struct host_error *error)
 			      config->values[low].origin, settings[low].name,
 			      config->values[low].text, settings[high].name,
 			      config->values[high].text, config->values[high].origin);
+}
+
+/* Who reads metrics is not asked who he is: other machines must be let in by name. */
+static int check_listen(const struct config *config, struct host_error *error)
+{
+	int listen = setting_find("metrics", "listen");
+	struct inet_address address;
+
+	if (config->fields.metrics_listen[0] == '\0' || config->fields.metrics_listen_any ||
+	    inet_parse(config->fields.metrics_listen, &address) < 0 || inet_is_loopback(&address))
+		return 0;
+	return host_error_set(error, HOST_EXIT_CONFIG,
+			      "%s: %s: other machines could reach %s; if they may, set metrics.listen_any = yes",
+			      config->values[listen].origin, settings[listen].name, config->values[listen].text);
+}
+
+/* What needs two values. */
+static int check_together(const struct config *config, struct host_error *error)
+{
+	int r = check_lease_times(config, error);
+
+	return r < 0 ? r : check_listen(config, error);
 }
 
 int config_load(const struct config_sources *sources, struct config **ret_config,

@@ -22,9 +22,12 @@
 
 #define CONFIG_PATH_DEFAULT "/etc/kvpaged/kvpaged.conf"
 
-#define CONFIG_SETTINGS 32
+#define CONFIG_SETTINGS 37
 #define CONFIG_NAME_BYTES_MAX 64 /* of a setting, however it is spelled, with its end */
 #define CONFIG_UIDS_MAX 64
+
+#define CONFIG_METRICS_AUTO "auto"
+#define CONFIG_METRICS_NO "no"
 
 enum config_huge_pages { CONFIG_HUGE_PAGES_NO, CONFIG_HUGE_PAGES_YES, CONFIG_HUGE_PAGES_TRY };
 enum config_seal { CONFIG_SEAL_NORMAL, CONFIG_SEAL_STRICT };
@@ -64,6 +67,11 @@ struct config_fields {
 	uint64_t spin_us;
 	uint64_t mrc_samples;
 	uint64_t drain_ms;
+	const char *metrics_socket; /* a path, CONFIG_METRICS_AUTO or CONFIG_METRICS_NO */
+	uint64_t metrics_mode;
+	uint64_t metrics_group;     /* UINT64_MAX: unchanged */
+	const char *metrics_listen; /* "": none */
+	uint64_t metrics_listen_any;
 	uint64_t log_level; /* enum log_level */
 	uid_t allow_uids[CONFIG_UIDS_MAX];
 	size_t n_allow_uids; /* 0: whoever can open the socket */

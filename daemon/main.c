@@ -85,7 +85,7 @@ static int serve(struct daemon *daemon, struct host_error *error)
 		.reload = reload,
 		.context = daemon,
 	};
-	char bytes[16];
+	char bytes[16], metrics[256];
 	int r;
 
 	process_prepare();
@@ -96,9 +96,10 @@ static int serve(struct daemon *daemon, struct host_error *error)
 	r = server_new(&options, &server, error);
 	if (r < 0)
 		return r;
-	log_line(&daemon->log, LOG_LEVEL_INFO, "kvpaged %s ready: socket %s, arena %s, pid %d",
+	log_line(&daemon->log, LOG_LEVEL_INFO, "kvpaged %s ready: socket %s, arena %s, pid %d%s",
 		 KVPAGED_VERSION, daemon->config->fields.socket_path,
-		 units_format_bytes(arena.bytes, bytes, sizeof(bytes)), (int)getpid());
+		 units_format_bytes(arena.bytes, bytes, sizeof(bytes)), (int)getpid(),
+		 http_server_where(&server->http, metrics, sizeof(metrics)));
 	server_run(server);
 	log_left_out(&daemon->log);
 	log_line(&daemon->log, LOG_LEVEL_INFO, "stopped");

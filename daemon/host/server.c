@@ -129,6 +129,7 @@ static void close_all(struct server *server)
 		return;
 	server->state = SERVER_CLOSING;
 	listener_close(&server->listener);
+	http_server_close(&server->http);
 	list_for_each_safe(node, after, &server->sessions)
 		session_close(list_entry(node, struct session, node));
 	uv_walk(&server->loop, on_walk, NULL); /* the server's own handles are what is left */
@@ -335,6 +336,8 @@ int server_new(const struct server_options *options, struct server **ret_server,
 	if (r < 0)
 		return host_error_set(error, HOST_EXIT_FAILURE, "cannot watch signals: %s", strerror(-r));
 	r = start_listener(server, error);
+	if (r == 0)
+		r = http_server_open(&server->http, server, error);
 	if (r < 0)
 		return r;
 	*ret_server = take_ptr(server);

@@ -10,7 +10,7 @@
  *
  *   RUNNING -> DRAINING -> CLOSING
  *
- * DRAINING: no new connections; queued work is finished, replies leave. CLOSING: everything is
+ * DRAINING: no new connections but for metrics; queued work is finished, replies leave. CLOSING: everything is
  * closed.
  */
 #pragma once
@@ -23,6 +23,7 @@
 #include "base/list.h"
 #include "daemon/config.h"
 #include "daemon/core/core.h"
+#include "daemon/host/http-server.h"
 #include "daemon/host/vigil.h"
 #include "daemon/host/listener.h"
 #include "daemon/host/log.h"
@@ -50,6 +51,7 @@ struct server {
 	uv_timer_t drain;
 	uv_signal_t signals[3];
 	struct listener listener;
+	struct http_server http;
 	struct core *core;
 	const struct config *config;
 	struct log *log;
