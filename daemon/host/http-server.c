@@ -102,7 +102,8 @@ static void answer_root(struct http_server *http, struct http_connection *connec
 
 static void answer_missing(struct http_server *http, struct http_connection *connection, uint64_t now_ns)
 {
-	answer_line(http, connection, 404, "404 Not Found: there are /metrics /healthz /readyz\n", false, false, now_ns);
+	answer_line(http, connection, 404, "404 Not Found: there are /metrics /healthz /readyz\n", false, false,
+		    now_ns);
 }
 
 static void answer_request(struct http_server *http, struct http_connection *connection, uint64_t now_ns)

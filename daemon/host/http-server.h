@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Metrics over HTTP, in the daemon's loop: on a Unix socket, and on TCP where the configuration says so. GET and HEAD of
+ * Metrics over HTTP, in the daemon's loop: on a Unix socket, and on TCP where the configuration says so. GET and HEAD
+ * of
  *
  *	/metrics  every metric (exposition.h)
  *	/healthz  200 while the loop turns

@@ -240,7 +240,8 @@ enum http_result http_parse(struct http_parser *parser, const char *bytes, size_
 			break;
 		if (!newline)
 			return HTTP_MORE;
-		take_line(parser, bytes, (struct span){ bytes + parser->line, (size_t)(newline - bytes) - parser->line });
+		take_line(parser, bytes,
+			  (struct span){ bytes + parser->line, (size_t)(newline - bytes) - parser->line });
 		parser->line = parser->scanned;
 		if (!was_begun)
 			parser->headers_begin = parser->scanned;

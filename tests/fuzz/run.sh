@@ -11,7 +11,7 @@ seconds=60
 # shellcheck source=deploy/packages.sh
 . "$root/deploy/packages.sh"
 
-targets=(codec-tile)
+targets=(codec-tile http)
 
 usage() {
 	cat <<END
