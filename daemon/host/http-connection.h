@@ -23,7 +23,7 @@
 #define HTTP_REQUEST_MS 5000
 #define HTTP_KEEP_MS 90000  /* between requests; scrapes come every 15 to 60 seconds */
 #define HTTP_SEND_MS 10000  /* for an answer to be taken */
-#define HTTP_LINGER_MS 1000
+#define HTTP_LINGER_MS 5000
 
 /* On one connection: then it is closed with the answer. */
 #define HTTP_REQUESTS_MAX 1000

@@ -57,6 +57,7 @@ extern const struct bench_verb bench_fetch;
 extern const struct bench_verb bench_memory;
 extern const struct bench_verb bench_roundtrip;
 extern const struct bench_verb bench_scale;
+extern const struct bench_verb bench_scrape;
 
 /* A model's K and V, as far as a cache of it has to know. */
 struct bench_shape {

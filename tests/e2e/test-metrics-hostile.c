@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +98,7 @@ static void test_megabyte_of_header(void **state)
 
 		memset(megabyte, 'x', sizeof(megabyte));
 		(void)http_send(fd, cases[i].begin);
-		(void)http_send_bytes(fd, megabyte, sizeof(megabyte));
+		assert_true(http_send_bytes(fd, megabyte, sizeof(megabyte)));
 		http_receive(fd, false, &answer);
 		assert_int_equal(answer.status, cases[i].status);
 		http_answer_free(&answer);
@@ -162,6 +163,19 @@ static bool has_something(int fd)
 	return poll(&poll_fd, 1, 0) > 0;
 }
 
+/* Asks for one thing, and begins to ask for another. */
+static int ask_and_begin(const struct scene *scene)
+{
+	struct http_answer answer;
+	int fd = http_dial(http_socket(&scene->daemon));
+
+	assert_true(http_send(fd, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HT"));
+	http_receive(fd, false, &answer);
+	assert_int_equal(answer.status, 200);
+	http_answer_free(&answer);
+	return fd;
+}
+
 /* A byte now and then does not keep a connection, and saying nothing does not either. */
 static void test_slow_requests(void **state)
 {
@@ -173,11 +187,11 @@ static void test_slow_requests(void **state)
 	scene_begin(&scene, NULL);
 	silent = http_dial(http_socket(&scene.daemon));
 	for (size_t i = 0; i < COUNT(slow); i++)
-		slow[i] = http_dial(http_socket(&scene.daemon));
+		slow[i] = i == 1 ? ask_and_begin(&scene) : http_dial(http_socket(&scene.daemon));
 	for (int waited = 0; !has_something(slow[0]); waited++) {
 		assert_true(waited < 300); /* 30 s of pauses */
-		for (size_t i = 0; i < COUNT(slow); i++)
-			(void)http_send_bytes(slow[i], waited < (int)sizeof(request) - 1 ? &request[waited] : "x", 1);
+		for (size_t i = 0; i < COUNT(slow); i++) /* the second one sends nothing more */
+			(void)http_send_bytes(slow[i], waited < (int)sizeof(request) - 1 ? &request[waited] : "x", i != 1);
 		if (waited % 10 == 0)
 			assert_all_works(&scene);
 		pause_ms(100);
@@ -206,10 +220,12 @@ static void test_many_at_once(void **state)
 	int fds[MANY];
 
 	scene_begin(&scene, NULL);
+	assert_int_equal(kill(scene.daemon.pid, SIGSTOP), 0); /* so that it finds them all at once */
 	for (unsigned i = 0; i < MANY; i++) {
 		fds[i] = http_dial(http_socket(&scene.daemon));
 		assert_true(http_send(fds[i], "GET /metrics HTTP/1.0\r\n\r\n"));
 	}
+	assert_int_equal(kill(scene.daemon.pid, SIGCONT), 0);
 	assert_true(test_daemon_fds(&scene.daemon) <= scene.fds + CONNECTIONS_MAX);
 	scene_client_works(scene.daemon.socket_path);
 	for (unsigned i = 0; i < MANY; i++) {

@@ -6,6 +6,7 @@
 #include "tests/lib/process.h"
 
 #include "base/cleanup.h"
+#include "proto/layout.h"
 #include "proto/status.h"
 
 #include <fcntl.h>
@@ -231,7 +232,16 @@ static void test_values(void **state)
 	scene_end(&scene);
 }
 
-/* Another space in a dropped one's place begins with nothing. */
+/* What the table in shared memory says of its first space. */
+static uint64_t shared_blocks(const struct test_peer *peer)
+{
+	const struct kvp_arena_header *header = peer->arena;
+	const void *spaces = (const uint8_t *)peer->arena + header->spaces_offset;
+
+	return atomic_load(&((const struct kvp_space_entry *)spaces)->blocks);
+}
+
+/* Another space in a dropped one's place begins with nothing, also before somebody asks. */
 static void test_space_in_anothers_place(void **state)
 {
 	Kvpaged__V1__Schema schema;
@@ -246,8 +256,10 @@ static void test_space_in_anothers_place(void **state)
 	wire_open(&peer, "first", &schema, &space);
 	assert_int_equal(wire_append(&peer, &space, "k", 0, space.page_count, 1), KVP_OK);
 	assert_true(value(&scene.daemon, "kvpaged_space_blocks{space=\"first\"}") == 1);
+	assert_int_equal(shared_blocks(&scene.watcher), 1);
 	peer_close(&peer);
 	wire_drop_spaces(&scene.watcher);
+	assert_int_equal(shared_blocks(&scene.watcher), 0);
 	peer_connect(&peer, scene.daemon.socket_path);
 	peer_hello(&peer, 1 << 20);
 	wire_open(&peer, "second", &schema, &space);
