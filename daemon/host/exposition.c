@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A family's head is written with its first sample, so that one whose source cannot be read, or that has no space to
- * tell of, leaves nothing. Numbers are written digit by digit: a scrape has some thousand of them, and the loop waits.
+ * tell of, leaves nothing. The loop waits for a scrape, so names of spaces are escaped once, not for each of their
+ * samples, and numbers are written digit by digit.
  */
 #include "daemon/host/exposition.h"
 
@@ -36,6 +37,11 @@ struct writer {
 	enum exposition_format format;
 	struct family family;
 	char le[KVP_HISTOGRAM_BUCKETS][LE_BYTES]; /* the upper bounds */
+	char *names; /* of live spaces, as labels have them, one after the other */
+	struct {
+		size_t begin;
+		size_t n; /* 0: not live, or without a name */
+	} name[KVP_SPACES_MAX];
 	char *text;
 	size_t n;
 	size_t capacity;
@@ -114,16 +120,18 @@ static void put_fraction(struct writer *writer, uint64_t value, unsigned digits)
 /* With the three escapes that both formats know; in help texts of 0.0.4 quotes stay as they are. */
 static void put_escaped(struct writer *writer, const char *bytes, size_t n, bool quotes)
 {
+	size_t run = 0; /* where the bytes begin that are as they are */
+
 	for (size_t i = 0; i < n; i++) {
-		if (bytes[i] == '\\')
-			put(writer, "\\\\", 2);
-		else if (bytes[i] == '\n')
-			put(writer, "\\n", 2);
-		else if (bytes[i] == '"' && quotes)
-			put(writer, "\\\"", 2);
-		else
-			put(writer, &bytes[i], 1);
+		bool newline = bytes[i] == '\n';
+
+		if (bytes[i] != '\\' && !newline && !(bytes[i] == '"' && quotes))
+			continue;
+		put(writer, bytes + run, i - run);
+		put(writer, newline ? "\\n" : "\\", newline ? 2 : 1);
+		run = newline ? i + 1 : i; /* the others follow their backslash */
 	}
+	put(writer, bytes + run, n - run);
 }
 
 /* --- Families -------------------------------------------------------------------------- */
@@ -250,21 +258,38 @@ static void put_space_name(struct writer *writer, const struct kvp_space_entry *
 	put_escaped(writer, escaped, strlen(escaped), true);
 }
 
-static void put_spaces(struct writer *writer, const char *labels, size_t offset)
+/* Before all else: what is written here becomes writer.names, and the text begins anew. */
+static void name_spaces(struct writer *writer)
 {
 	for (uint32_t i = 0; i < KVP_SPACES_MAX; i++) {
 		const struct kvp_space_entry *space = &writer->source->spaces[i];
 
 		if (atomic_load_explicit(&space->state, memory_order_acquire) != KVP_SPACE_LIVE)
 			continue;
+		writer->name[i].begin = writer->n;
+		put_space_name(writer, space);
+		writer->name[i].n = writer->n - writer->name[i].begin;
+	}
+	writer->names = take_ptr(writer->text);
+	writer->n = 0;
+	writer->capacity = 0;
+}
+
+static void put_spaces(struct writer *writer, const char *labels, size_t offset)
+{
+	for (uint32_t i = 0; i < KVP_SPACES_MAX; i++) {
+		const char *space = (const char *)&writer->source->spaces[i];
+
+		if (writer->name[i].n == 0)
+			continue;
 		put_head(writer);
 		put(writer, writer->family.name, writer->family.n);
 		put_text(writer, "{space=\"");
-		put_space_name(writer, space);
+		put(writer, writer->names + writer->name[i].begin, writer->name[i].n);
 		put_text(writer, labels[0] ? "\"," : "\"");
 		put_text(writer, labels);
 		put_text(writer, "} ");
-		put_value(writer, load((const _Atomic uint64_t *)(const void *)((const char *)space + offset)));
+		put_value(writer, load((const _Atomic uint64_t *)(const void *)(space + offset)));
 	}
 }
 
@@ -411,7 +436,9 @@ int exposition_render(const struct exposition_source *source, enum exposition_fo
 	struct writer writer = { .source = source, .format = format };
 
 	name_bounds(&writer);
+	name_spaces(&writer);
 	put_all(&writer);
+	free(writer.names);
 	if (writer.error) {
 		free(writer.text);
 		return writer.error;
