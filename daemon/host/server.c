@@ -335,9 +335,10 @@ int server_new(const struct server_options *options, struct server **ret_server,
 	r = start_signals(server);
 	if (r < 0)
 		return host_error_set(error, HOST_EXIT_FAILURE, "cannot watch signals: %s", strerror(-r));
-	r = start_listener(server, error);
+	/* Clients come last: who finds their socket finds a daemon that has all it needs. */
+	r = http_server_open(&server->http, server, error);
 	if (r == 0)
-		r = http_server_open(&server->http, server, error);
+		r = start_listener(server, error);
 	if (r < 0)
 		return r;
 	*ret_server = take_ptr(server);

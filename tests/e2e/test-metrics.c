@@ -40,18 +40,6 @@ static void await_log(const struct test_daemon *daemon, const char *text)
 	}
 }
 
-/* The socket for clients is there a moment before the one for metrics; who is answered by the loop finds both. */
-static void await_loop(const struct test_daemon *daemon)
-{
-	struct test_peer peer;
-
-	peer_connect(&peer, daemon->socket_path);
-	peer_hello(&peer, 0);
-	peer_close(&peer);
-}
-
-#define start(daemon, ...) (test_daemon_start(daemon, __VA_ARGS__), await_loop(daemon))
-
 /* --- What is answered ------------------------------------------------------------------ */
 
 static void assert_answers(const char *path, const char *request, unsigned status, const char *body)
@@ -68,7 +56,7 @@ static void test_paths(void **state)
 	struct test_daemon d;
 	const char *path;
 
-	start(&d, NULL);
+	test_daemon_start(&d, NULL);
 	path = http_socket(&d);
 	assert_answers(path, "GET /healthz HTTP/1.0\r\n\r\n", 200, "ok\n");
 	assert_answers(path, "GET /readyz HTTP/1.0\r\n\r\n", 200, "ready\n");
@@ -106,7 +94,7 @@ static void test_formats(void **state)
 	struct test_daemon d;
 	const char *path;
 
-	start(&d, NULL);
+	test_daemon_start(&d, NULL);
 	path = http_socket(&d);
 	assert_format(path, "", text, false);
 	assert_format(path, "Accept: */*\r\n", text, false);
@@ -123,7 +111,7 @@ static void test_head(void **state)
 	struct test_daemon d;
 	int fd;
 
-	start(&d, NULL);
+	test_daemon_start(&d, NULL);
 	fd = http_dial(http_socket(&d));
 	assert_true(http_send(fd, "HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"));
 	http_receive(fd, true, &answer);
@@ -143,7 +131,7 @@ static void test_keep_alive(void **state)
 	struct test_daemon d;
 	int fd;
 
-	start(&d, NULL);
+	test_daemon_start(&d, NULL);
 	fd = http_dial(http_socket(&d));
 	for (int i = 0; i < 3; i++) {
 		assert_true(http_send(fd, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"));
@@ -174,7 +162,7 @@ static void test_pipelined(void **state)
 	struct test_daemon d;
 	int fd;
 
-	start(&d, NULL);
+	test_daemon_start(&d, NULL);
 	fd = http_dial(http_socket(&d));
 	for (size_t i = 0; i < 500; i++)
 		memcpy(requests + i * (sizeof(two) - 1), two, sizeof(two) - 1);
@@ -300,10 +288,11 @@ static void test_tcp(void **state)
 {
 	struct test_daemon d;
 
-	start(&d, "--metrics-listen", "127.0.0.1:0", NULL);
+	test_daemon_start(&d, "--metrics-listen", "127.0.0.1:0", NULL);
 	assert_tcp_serves(AF_INET, http_port(&d));
 	test_daemon_stop(&d);
-	start(&d, "--metrics-listen", "0.0.0.0:0", "--metrics-listen-any", "yes", "--metrics-socket", "no", NULL);
+	test_daemon_start(&d, "--metrics-listen", "0.0.0.0:0", "--metrics-listen-any", "yes", "--metrics-socket", "no",
+			  NULL);
 	assert_false(exists(http_socket(&d)));
 	assert_tcp_serves(AF_INET, http_port(&d));
 	test_daemon_stop(&d);
@@ -321,7 +310,7 @@ static void test_tcp_v6(void **state)
 	(void)close_fd(fd);
 	if (!loopback)
 		harness_skip("there is no IPv6 here");
-	start(&d, "--metrics-listen", "[::1]:0", NULL);
+	test_daemon_start(&d, "--metrics-listen", "[::1]:0", NULL);
 	assert_tcp_serves(AF_INET6, http_port(&d));
 	test_daemon_stop(&d);
 }
@@ -359,7 +348,7 @@ static void test_refused_addresses(void **state)
 	assert_refuses("--metrics-listen", "[::ffff:127.0.0.1]:0", 78, "metrics.listen_any");
 	for (size_t i = 0; i < COUNT(texts); i++)
 		assert_refuses("--metrics-listen", texts[i], 2, "is not an address and port in numbers");
-	start(&d, "--metrics-listen", "127.0.0.1:0", NULL);
+	test_daemon_start(&d, "--metrics-listen", "127.0.0.1:0", NULL);
 	(void)snprintf(address, sizeof(address), "127.0.0.1:%u", http_port(&d));
 	assert_refuses("--metrics-listen", address, 1, "metrics.listen: cannot listen on 127.0.0.1:");
 	test_daemon_stop(&d);
@@ -379,11 +368,10 @@ static void test_socket(void **state)
 	char path[200], lock[200], link_path[200];
 	_cleanup_free_ char *body = NULL;
 
-	start(&d, NULL);
+	test_daemon_start(&d, NULL);
 	assert_int_equal(mode_of(http_socket(&d)), 0660);
 	test_daemon_kill(&d); /* leaves the socket, which the next one takes */
 	test_daemon_restart(&d);
-	await_loop(&d);
 	(void)snprintf(lock, sizeof(lock), "%s.lock", http_socket(&d));
 	assert_true(exists(lock));
 	test_daemon_stop(&d);
@@ -391,7 +379,7 @@ static void test_socket(void **state)
 	assert_false(exists(lock));
 
 	(void)snprintf(path, sizeof(path), "%s/elsewhere", harness_directory());
-	start(&d, "--metrics-socket", path, "--metrics-mode", "0600", NULL);
+	test_daemon_start(&d, "--metrics-socket", path, "--metrics-mode", "0600", NULL);
 	assert_int_equal(mode_of(path), 0600);
 	assert_false(exists(http_socket(&d)));
 	body = http_get(path, "/healthz");
@@ -415,7 +403,7 @@ static void test_no_room_for_the_suffix(void **state)
 	int log;
 	pid_t pid;
 
-	start(&d, "--metrics-socket", "no", NULL); /* for its empty configuration and its log */
+	test_daemon_start(&d, "--metrics-socket", "no", NULL); /* for its empty configuration and its log */
 	(void)snprintf(path, sizeof(path), "%s/", harness_directory());
 	memset(path + strlen(path), 'x', 107 - strlen(path));
 	path[107] = '\0';
@@ -467,7 +455,7 @@ static void test_not_ready_when_stopping(void **state)
 	struct test_peer peer;
 	const char *path;
 
-	start(&d, "--stop-drain-ms", "1h", NULL);
+	test_daemon_start(&d, "--stop-drain-ms", "1h", NULL);
 	path = http_socket(&d);
 	peer_connect(&peer, d.socket_path);
 	peer_hello(&peer, 0);
