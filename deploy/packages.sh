@@ -20,6 +20,10 @@ model_packages=(spin)
 # on private sockets.
 bench_packages=(libhiredis-dev redis-server memcached liblmdb-dev)
 
+# What the tests of metrics read them with: Prometheus, its promtool, and a parser of OpenMetrics. Installing it, Debian
+# starts a Prometheus of its own where systemd runs; the tests start theirs on the loopback and do not touch that one.
+metrics_packages=(prometheus python3-prometheus-client)
+
 say() {
 	printf '== %s\n' "$*"
 }

@@ -82,7 +82,7 @@ static void print_help(void)
 		     "  --kv FILE            error: also on this file of kvworker --dump-kv [$KVPAGED_KV]\n"
 		     "  --arena-bytes SIZE   the daemon's arena (default: 512MiB)\n"
 		     "  --page SIZE          fetch: only pages of this size: 16KiB, 24KiB, 32KiB, 64KiB\n"
-		     "  --quick              fetch, scale, scrape: so little of everything that the figures mean nothing\n"
+		     "  --quick              fetch, scale, scrape: so little of all that the figures mean nothing\n"
 		     "  -h, --help           print this help\n");
 }
 

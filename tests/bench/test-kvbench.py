@@ -132,6 +132,18 @@ def test_scale(kvbench):
     assert rows["blocks.50.p50"]["ratio"] == 1 and rows["clients.1.rate"]["ratio"] == 1, rows
 
 
+def test_scrape(kvbench):
+    """scrape: what clients wait with and without scrapes, and what one takes, beside the targets"""
+    status, out, err = run(kvbench, "scrape", "--json", "--quick", "--rounds", "2")
+    assert status == 0 and not err, err
+    rows = rows_of(out, "scrape")
+    assert list(rows) == ["rpc.alone.p50", "rpc.alone.p99", "rpc.scraped.p50", "rpc.scraped.p99", "scrape.p50",
+                          "scrape.p99", "scrape.spaces256.p50", "scrape.spaces256.p99", "scrape.spaces256.bytes",
+                          "target.scrape", "target.scrape.spaces256", "target.rpc_p99"], list(rows)
+    assert all(row["value"] > 0 and row["ratio"] > 0 for row in rows.values()), rows
+    assert rows["scrape.spaces256.bytes"]["value"] > 256 * 6 * 240, rows  # each quote takes two bytes, in six lines
+
+
 def test_codec(kvbench):
     """codec: names, units and references of one codec on one instruction set"""
     status, out, err = run(kvbench, "codec", "--json", "--rounds", "1", "--codec", "q6", "--isa", "scalar")
@@ -260,12 +272,12 @@ def test_usage(kvbench):
         status, out, err = run(kvbench, *arguments)
         assert status == 2 and not out and err, (arguments, status, out, err)
     status, out, err = run(kvbench, "--help")
-    for verb in ("roundtrip", "memory", "fetch", "scale", "codec", "error"):
+    for verb in ("roundtrip", "memory", "fetch", "scale", "scrape", "codec", "error"):
         assert status == 0 and f"\n  {verb} " in out and not err, (status, out, err)
 
 
-TESTS = (test_memory, test_roundtrip, test_fetch, test_fetch_without_peers, test_scale, test_codec, test_error,
-         test_capture, test_dump, test_table, test_usage)
+TESTS = (test_memory, test_roundtrip, test_fetch, test_fetch_without_peers, test_scale, test_scrape, test_codec,
+         test_error, test_capture, test_dump, test_table, test_usage)
 
 
 def main():

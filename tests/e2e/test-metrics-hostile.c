@@ -191,7 +191,8 @@ static void test_slow_requests(void **state)
 	for (int waited = 0; !has_something(slow[0]); waited++) {
 		assert_true(waited < 300); /* 30 s of pauses */
 		for (size_t i = 0; i < COUNT(slow); i++) /* the second one sends nothing more */
-			(void)http_send_bytes(slow[i], waited < (int)sizeof(request) - 1 ? &request[waited] : "x", i != 1);
+			(void)http_send_bytes(slow[i], waited < (int)sizeof(request) - 1 ? &request[waited] : "x",
+					      i != 1);
 		if (waited % 10 == 0)
 			assert_all_works(&scene);
 		pause_ms(100);

@@ -95,8 +95,8 @@ static void test_values(void **state)
 	render(rig, EXPOSITION_TEXT);
 	assert_line(rig, "kvpaged_requests_total 18446744073709551615");
 	assert_line(rig, "kvpaged_fetch_misses_total{reason=\"evicted\"} 7");
-	assert_line(rig, "kvpaged_encode_seconds_total 1.5");
-	assert_line(rig, "kvpaged_decode_seconds_total 0.000003");
+	assert_line(rig, "kvpaged_encode_timed_seconds_total 1.5");
+	assert_line(rig, "kvpaged_decode_timed_seconds_total 0.000003");
 	assert_line(rig, "kvpaged_loop_turn_max_seconds 0");
 	assert_line(rig, "kvpaged_build_info{version=\"1.2\\\"3\"} 1");
 	assert_line(rig, "kvpaged_restart_info{kind=\"cold\"} 1");
@@ -118,7 +118,7 @@ static void test_formats(void **state)
 	assert_line(rig, "# HELP kvpaged_requests requests handled, of every verb");
 	assert_line(rig, "kvpaged_requests_total 0");
 	assert_line(rig, "# UNIT kvpaged_append_bytes bytes");
-	assert_line(rig, "# UNIT kvpaged_encode_seconds seconds");
+	assert_line(rig, "# UNIT kvpaged_encode_timed_seconds seconds");
 	assert_null(strstr(rig->text, "# UNIT kvpaged_requests"));
 	assert_string_equal(rig->text + rig->n - strlen("\n# EOF\n"), "\n# EOF\n");
 	assert_string_equal(exposition_type(EXPOSITION_TEXT), "text/plain; version=0.0.4; charset=utf-8");
