@@ -9,6 +9,7 @@
  * fail here.
  */
 #include "tests/e2e/failing-alloc.h"
+#include "tests/e2e/http-rig.h"
 #include "tests/e2e/wire.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/process.h"
@@ -323,6 +324,32 @@ static void test_requests(void **state)
 	(void)munmap(control, sizeof(*control));
 }
 
+/* ---- metrics ---- */
+
+static void test_scrapes(void **state)
+{
+	unsigned n = 1, status = 0, refused = 0;
+	struct scene scene;
+
+	prepare();
+	scene_begin(&scene, NULL);
+	for (bool failed = true; failed; n++) {
+		struct http_answer answer;
+
+		assert_true(n < FAILURES_MAX);
+		fail_after(n);
+		status = http_ask(http_socket(&scene.daemon), "GET /metrics HTTP/1.0\r\n\r\n", &answer);
+		http_answer_free(&answer);
+		failed = has_failed();
+		refused += status == 0 || status == 500; /* no connection; no text */
+		assert_true(status == 0 || status == 500 || status == 200);
+	}
+	assert_int_equal(status, 200);
+	assert_true(refused >= 2);
+	scene_end(&scene);
+	(void)munmap(control, sizeof(*control));
+}
+
 /* ---- reload and stop ---- */
 
 static void test_reload(void **state)
@@ -390,6 +417,7 @@ static void test_stop(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_start),
 	cmocka_unit_test(test_requests),
+	cmocka_unit_test(test_scrapes),
 	cmocka_unit_test(test_reload),
 	cmocka_unit_test(test_stop),
 };
