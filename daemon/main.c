@@ -3,7 +3,9 @@
 #include "base/cleanup.h"
 #include "base/units.h"
 #include "daemon/config.h"
+#include "daemon/host/activation.h"
 #include "daemon/host/log.h"
+#include "daemon/host/notify.h"
 #include "daemon/host/process.h"
 #include "daemon/host/segment.h"
 #include "daemon/host/server.h"
@@ -19,6 +21,7 @@ struct daemon {
 	struct config *config;
 	struct core_config_item items[CONFIG_SETTINGS];
 	struct log log;
+	struct activation activation;
 };
 
 static void segment_closep(struct segment *segment)
@@ -39,19 +42,18 @@ static void reload(void *context)
 	struct host_error error;
 
 	if (config_load(&daemon->options.sources, &fresh, &error) < 0) {
-		log_line(&daemon->log, LOG_LEVEL_ERROR,
-			 "configuration not reloaded, everything stays as it is: %s", error.text);
+		log_message(&daemon->log, MESSAGE_CONFIG_REFUSED,
+			    "configuration not reloaded, everything stays as it is: %s", error.text);
 		return;
 	}
 	for (size_t i = 0; i < CONFIG_SETTINGS; i++)
 		if (i != config_log_level_index() && config_differs(daemon->config, fresh, i))
-			log_line(&daemon->log, LOG_LEVEL_WARNING,
-				 "%s has changed; this takes effect at the next start",
-				 daemon->items[i].key);
+			log_message(&daemon->log, MESSAGE_CONFIG_PENDING,
+				    "%s has changed; this takes effect at the next start", daemon->items[i].key);
 	config_take_log_level(daemon->config, fresh);
 	config_items(daemon->config, daemon->items);
 	daemon->log.level = (enum log_level)daemon->config->fields.log_level;
-	log_line(&daemon->log, LOG_LEVEL_INFO, "configuration reloaded");
+	log_message(&daemon->log, MESSAGE_CONFIG_RELOADED, "configuration reloaded");
 }
 
 static int create_arena(struct daemon *daemon, struct segment *ret_segment,
@@ -67,6 +69,7 @@ static int create_arena(struct daemon *daemon, struct segment *ret_segment,
 		.bytes = fields->arena_bytes,
 		.huge = huge[fields->arena_huge_pages],
 		.prefault = fields->arena_prefault,
+		.progress = notify_allocating,
 		.strict = fields->arena_seal == CONFIG_SEAL_STRICT,
 	};
 
@@ -82,6 +85,7 @@ static int serve(struct daemon *daemon, struct host_error *error)
 		.items = daemon->items,
 		.log = &daemon->log,
 		.arena = &arena,
+		.activation = &daemon->activation,
 		.reload = reload,
 		.context = daemon,
 	};
@@ -89,6 +93,9 @@ static int serve(struct daemon *daemon, struct host_error *error)
 	int r;
 
 	process_prepare();
+	r = activation_receive(&daemon->activation, error);
+	if (r < 0)
+		return r;
 	r = create_arena(daemon, &arena, error);
 	if (r < 0)
 		return r;
@@ -96,13 +103,15 @@ static int serve(struct daemon *daemon, struct host_error *error)
 	r = server_new(&options, &server, error);
 	if (r < 0)
 		return r;
-	log_line(&daemon->log, LOG_LEVEL_INFO, "kvpaged %s ready: socket %s, arena %s, pid %d%s",
-		 KVPAGED_VERSION, daemon->config->fields.socket_path,
-		 units_format_bytes(arena.bytes, bytes, sizeof(bytes)), (int)getpid(),
-		 http_server_where(&server->http, metrics, sizeof(metrics)));
+	activation_close_rest(&daemon->activation, &daemon->log);
+	log_message(&daemon->log, MESSAGE_READY, "kvpaged %s ready: socket %s, arena %s, pid %d%s",
+		    KVPAGED_VERSION, server_socket_name(server),
+		    units_format_bytes(arena.bytes, bytes, sizeof(bytes)), (int)getpid(),
+		    http_server_where(&server->http, metrics, sizeof(metrics)));
 	server_run(server);
 	log_left_out(&daemon->log);
-	log_line(&daemon->log, LOG_LEVEL_INFO, "stopped");
+	log_message(&daemon->log, MESSAGE_STOPPED, "stopped");
+	notify_stopped();
 	return 0;
 }
 
@@ -128,10 +137,30 @@ static int print_only(const struct daemon *daemon)
 	return HOST_EXIT_FAILURE;
 }
 
-static int complain(const struct host_error *error)
+/* The journal has a form of its own for what a person at a command line reads as one line. */
+static int complain(struct daemon *daemon, const struct host_error *error)
 {
-	(void)fprintf(stderr, "kvpaged: %s\n", error->text);
+	if (daemon->log.journal)
+		log_message(&daemon->log, MESSAGE_CONFIG_REFUSED, "%s", error->text);
+	else
+		(void)fprintf(stderr, "kvpaged: %s\n", error->text);
+	notify_failed(error->text);
 	return error->exit_status;
+}
+
+static int run(struct daemon *daemon)
+{
+	struct host_error error;
+	int r;
+
+	daemon->log.level = (enum log_level)daemon->config->fields.log_level;
+	r = serve(daemon, &error);
+	activation_deinit(&daemon->activation);
+	if (r == 0)
+		return 0;
+	log_message(&daemon->log, MESSAGE_START_FAILED, "%s", error.text);
+	notify_failed(error.text);
+	return error.exit_status;
 }
 
 int main(int argc, char **argv)
@@ -140,19 +169,13 @@ int main(int argc, char **argv)
 	_cleanup_(configp) struct config *config = NULL;
 	struct host_error error;
 
+	log_init(&daemon.log, STDERR_FILENO, LOG_LEVEL_INFO);
 	if (options_parse(argc, argv, &daemon.options, &error) < 0)
-		return complain(&error);
+		return complain(&daemon, &error);
 	if (daemon.options.action == OPTIONS_HELP || daemon.options.action == OPTIONS_VERSION)
 		return print_only(&daemon);
 	if (config_load(&daemon.options.sources, &config, &error) < 0)
-		return complain(&error);
+		return complain(&daemon, &error);
 	daemon.config = config;
-	if (daemon.options.action != OPTIONS_RUN)
-		return print_only(&daemon);
-	log_init(&daemon.log, STDERR_FILENO, (enum log_level)config->fields.log_level);
-	if (serve(&daemon, &error) < 0) {
-		log_line(&daemon.log, LOG_LEVEL_ERROR, "%s", error.text);
-		return error.exit_status;
-	}
-	return 0;
+	return daemon.options.action == OPTIONS_RUN ? run(&daemon) : print_only(&daemon);
 }

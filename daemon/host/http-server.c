@@ -4,6 +4,7 @@
 
 #include "base/contract.h"
 #include "base/units.h"
+#include "daemon/host/activation.h"
 #include "daemon/host/exposition.h"
 #include "daemon/host/http-connection.h"
 #include "daemon/host/server.h"
@@ -341,10 +342,11 @@ static bool choose_path(struct http_server *http)
 	return false;
 }
 
-static int open_unix(struct http_server *http, struct host_error *error)
+static int open_unix(struct http_server *http, struct activation *activation, struct host_error *error)
 {
 	const struct config_fields *fields = &http->server->config->fields;
 	struct socket_options options = {
+		.passed_fd = activation_take(activation, ACTIVATION_METRICS),
 		.path = http->socket_path,
 		.mode = (mode_t)fields->metrics_mode,
 		.owner = (uid_t)fields->socket_owner, /* UINT64_MAX becomes -1: unchanged */
@@ -353,10 +355,8 @@ static int open_unix(struct http_server *http, struct host_error *error)
 	};
 	int r;
 
-	if (!choose_path(http)) {
-		http->socket_path[0] = '\0';
+	if (options.passed_fd < 0 && !choose_path(http))
 		return 0;
-	}
 	r = listen_socket_open(&options, &http->socket, error);
 	return r < 0 ? r : listener_start(http, 0, http->socket.fd, error);
 }
@@ -379,7 +379,8 @@ static int open_tcp(struct http_server *http, struct host_error *error)
 	return r;
 }
 
-int http_server_open(struct http_server *http, struct server *server, struct host_error *error)
+int http_server_open(struct http_server *http, struct server *server, struct activation *activation,
+		     struct host_error *error)
 {
 	int r;
 
@@ -392,7 +393,7 @@ int http_server_open(struct http_server *http, struct server *server, struct hos
 	(void)uv_timer_init(&server->loop, &http->timer);
 	http->turn.data = http;
 	http->timer.data = http;
-	r = open_unix(http, error);
+	r = open_unix(http, activation, error);
 	if (r == 0)
 		r = open_tcp(http, error);
 	if (r < 0) {
@@ -427,13 +428,13 @@ void http_server_close(struct http_server *http)
 
 char *http_server_where(const struct http_server *http, char *buffer, size_t size)
 {
-	bool tcp = http->listeners[1].fd >= 0;
+	bool local = http->listeners[0].fd >= 0, tcp = http->listeners[1].fd >= 0;
 	char address[INET_TEXT_BYTES];
 
 	buffer[0] = '\0';
-	if (!http->socket_path[0] && !tcp)
+	if (!local && !tcp)
 		return buffer;
-	(void)snprintf(buffer, size, ", metrics %s%s%s", http->socket_path, http->socket_path[0] && tcp ? " and " : "",
+	(void)snprintf(buffer, size, ", metrics %s%s%s", local ? http->socket.name : "", local && tcp ? " and " : "",
 		       tcp ? inet_format(&http->address, address) : "");
 	return buffer;
 }

@@ -29,6 +29,7 @@
 #define HTTP_GRACE_MS 100
 #define HTTP_LISTENERS 2
 
+struct activation;
 struct server;
 struct http_connection;
 
@@ -54,10 +55,12 @@ struct http_server {
 };
 
 /*
- * Listens where the configuration says, if anywhere. The server's loop and configuration are there already. Results: 0,
+ * Listens where the configuration says, if anywhere; a socket of that name that was passed stands for the Unix one. The
+ * server's loop and configuration are there already. Results: 0,
  * or -EINVAL and *error.
  */
-int http_server_open(struct http_server *http, struct server *server, struct host_error *error);
+int http_server_open(struct http_server *http, struct server *server, struct activation *activation,
+		     struct host_error *error);
 
 /* Closes all at once. Fine when not open. */
 void http_server_close(struct http_server *http);

@@ -74,9 +74,10 @@ static void admit(struct listener *listener, int connection, uint64_t now_ns)
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
 		return;
 	if (!uid_is_allowed(&server->config->fields, peer.uid)) {
-		log_client(server->log, now_ns,
-			   "uid %u (pid %d) is not in access.allow_uids: refused", peer.uid,
-			   peer.pid);
+		struct log_client client = { .uid = peer.uid, .pid = peer.pid };
+
+		log_client(server->log, now_ns, MESSAGE_SESSION_REFUSED, &client,
+			   "uid %u (pid %d) is not in access.allow_uids: refused", peer.uid, peer.pid);
 		return;
 	}
 	if (session_open(server, fd, &peer, now_ns) == 0)
@@ -94,13 +95,14 @@ static bool handle_error(struct listener *listener, int error, uint64_t now_ns)
 		return true;
 	case EMFILE:
 	case ENFILE:
-		log_client(listener->server->log, now_ns,
+		log_client(listener->server->log, now_ns, MESSAGE_ACCEPT_FAILED, NULL,
 			   "no descriptor left for a new connection: dropped");
 		if (drop_waiting(listener))
 			return true;
 		break;
 	default:
-		log_client(listener->server->log, now_ns, "cannot accept: %s", strerror(error));
+		log_client(listener->server->log, now_ns, MESSAGE_ACCEPT_FAILED, NULL, "cannot accept: %s",
+			   strerror(error));
 	}
 	pause_accepting(listener);
 	return false;
@@ -139,10 +141,11 @@ int listener_open(struct listener *listener, struct server *server,
 	listener->reserve_fd = open_reserve();
 	r = uv_poll_init(&server->loop, &listener->poll, listener->socket.fd);
 	if (r < 0) {
+		(void)host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot poll: %s", listener->socket.name,
+				     uv_strerror(r));
 		listen_socket_close(&listener->socket);
 		listener->reserve_fd = close_fd(listener->reserve_fd);
-		return host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot poll: %s",
-				      options->path, uv_strerror(r));
+		return -EINVAL;
 	}
 	(void)uv_timer_init(&server->loop, &listener->pause);
 	listener->poll.data = listener;

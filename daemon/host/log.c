@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "base/units.h"
+#include "daemon/host/journal.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -17,49 +18,90 @@
 #define LINE_BYTES 512
 #define PREFIX_BYTES 32
 
+_Static_assert(LOG_TEXT_BYTES > 4 * LINE_BYTES, "a line fits however it is escaped");
+
 const char *const log_level_names[] = { "error", "warning", "info", "debug", NULL };
 
 /* The priorities of syslog(3). */
 static const int priorities[_LOG_LEVEL_MAX] = { 3, 4, 6, 7 };
 
+static const struct {
+	enum log_level level;
+	const char *id;
+} messages[_LOG_MESSAGE_MAX] = {
+#define MESSAGE(name, level, id) [MESSAGE_##name] = { LOG_LEVEL_##level, id },
+#include "daemon/host/messages.def"
+};
+
+/* What is known of a line besides its text. */
+struct origin {
+	enum log_level level;
+	const char *id;                  /* NULL: none */
+	const struct log_client *client; /* NULL: not about one */
+};
+
 void log_init(struct log *log, int fd, enum log_level level)
 {
-	*log = (struct log){ .fd = fd, .terminal = isatty(fd) == 1, .level = level };
+	*log = (struct log){
+		.fd = fd,
+		.journal = journal_reads(fd),
+		.terminal = isatty(fd) == 1,
+		.level = level,
+	};
 }
 
-static void put_line(struct log *log, enum log_level level, const char *format, va_list arguments)
+static void write_line(const struct log *log, enum log_level level, const char *text)
 {
-	char text[LINE_BYTES];
-	char line[PREFIX_BYTES + 4 * LINE_BYTES + 1];
-	size_t n;
+	char line[PREFIX_BYTES + LOG_TEXT_BYTES];
+	int n;
 
-	if (level > log->level)
-		return;
-	(void)vsnprintf(text, sizeof(text), format, arguments);
 	if (log->terminal)
-		n = (size_t)snprintf(line, PREFIX_BYTES, "kvpaged: %s%s",
-				     level < LOG_LEVEL_INFO ? log_level_names[level] : "",
-				     level < LOG_LEVEL_INFO ? ": " : "");
+		n = snprintf(line, sizeof(line), "kvpaged: %s%s%s\n",
+			     level < LOG_LEVEL_INFO ? log_level_names[level] : "",
+			     level < LOG_LEVEL_INFO ? ": " : "", text);
 	else
-		n = (size_t)snprintf(line, PREFIX_BYTES, "<%d>", priorities[level]);
-	(void)text_escape(text, strlen(text), line + n, sizeof(line) - n - 1);
-	n += strlen(line + n);
-	line[n++] = '\n';
-	if (write(log->fd, line, n) < 0)
+		n = snprintf(line, sizeof(line), "<%d>%s\n", priorities[level], text);
+	if (write(log->fd, line, (size_t)n) < 0)
 		return; /* there is nobody left to tell */
+}
+
+static void put_line(struct log *log, const struct origin *origin, const char *format, va_list arguments)
+{
+	char raw[LINE_BYTES], text[LOG_TEXT_BYTES];
+
+	if (origin->level > log->level)
+		return;
+	(void)vsnprintf(raw, sizeof(raw), format, arguments);
+	(void)text_escape(raw, strlen(raw), text, sizeof(text));
+	if (log->journal && journal_put(priorities[origin->level], origin->id, origin->client, text) == 0)
+		return;
+	write_line(log, origin->level, text);
 }
 
 void log_line(struct log *log, enum log_level level, const char *format, ...)
 {
+	struct origin origin = { .level = level };
 	va_list arguments;
 
 	va_start(arguments, format);
-	put_line(log, level, format, arguments);
+	put_line(log, &origin, format, arguments);
 	va_end(arguments);
 }
 
-void log_client(struct log *log, uint64_t now_ns, const char *format, ...)
+void log_message(struct log *log, enum log_message message, const char *format, ...)
 {
+	struct origin origin = { .level = messages[message].level, .id = messages[message].id };
+	va_list arguments;
+
+	va_start(arguments, format);
+	put_line(log, &origin, format, arguments);
+	va_end(arguments);
+}
+
+void log_client(struct log *log, uint64_t now_ns, enum log_message message, const struct log_client *client,
+		const char *format, ...)
+{
+	struct origin origin = { messages[message].level, messages[message].id, client };
 	va_list arguments;
 
 	if (now_ns - log->window_ns >= NS_PER_S) {
@@ -73,14 +115,14 @@ void log_client(struct log *log, uint64_t now_ns, const char *format, ...)
 	}
 	log->window_lines++;
 	va_start(arguments, format);
-	put_line(log, LOG_LEVEL_WARNING, format, arguments);
+	put_line(log, &origin, format, arguments);
 	va_end(arguments);
 }
 
 void log_left_out(struct log *log)
 {
 	if (log->left_out > 0)
-		log_line(log, LOG_LEVEL_WARNING,
-			 "%" PRIu64 " more lines about clients were left out", log->left_out);
+		log_message(log, MESSAGE_LINES_LEFT_OUT, "%" PRIu64 " more lines about clients were left out",
+			    log->left_out);
 	log->left_out = 0;
 }

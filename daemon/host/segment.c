@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define HUGE_PAGE_BYTES (2 * MIB)
+#define PREFAULT_STEP_BYTES GIB
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 static void segment_closep(struct segment *segment)
@@ -102,13 +103,28 @@ static int open_read_only(int fd)
  * On kernels without MADV_POPULATE_WRITE the pages are allocated; mapping them later cannot fail
  * for want of memory.
  */
-static int prefault(const struct segment *segment)
+static int prefault_step(const struct segment *segment, uint64_t offset, uint64_t bytes)
 {
-	if (madvise(segment->memory, segment->bytes, MADV_POPULATE_WRITE) == 0)
+	if (madvise((uint8_t *)segment->memory + offset, bytes, MADV_POPULATE_WRITE) == 0)
 		return 0;
 	if (errno != EINVAL)
 		return -errno;
-	return fallocate(segment->fd, 0, 0, (off_t)segment->bytes) < 0 ? -errno : 0;
+	return fallocate(segment->fd, 0, (off_t)offset, (off_t)bytes) < 0 ? -errno : 0;
+}
+
+/* In steps, so that whoever waits for the start can be told that it goes on. */
+static int prefault(const struct segment *segment, segment_progress_fn progress)
+{
+	int r = 0;
+
+	for (uint64_t done = 0; r == 0 && done < segment->bytes; done += PREFAULT_STEP_BYTES) {
+		uint64_t left = segment->bytes - done;
+
+		if (progress)
+			progress(done, segment->bytes);
+		r = prefault_step(segment, done, left < PREFAULT_STEP_BYTES ? left : PREFAULT_STEP_BYTES);
+	}
+	return r;
 }
 
 static void warn_of_size(uint64_t bytes, struct log *log)
@@ -117,11 +133,11 @@ static void warn_of_size(uint64_t bytes, struct log *log)
 	char wanted[16], there[16];
 
 	if (bytes > most)
-		log_line(log, LOG_LEVEL_WARNING,
-			 "arena.bytes is %s, but this process can have %s of memory: it will be "
-			 "killed when the arena fills",
-			 units_format_bytes(bytes, wanted, sizeof(wanted)),
-			 units_format_bytes(most, there, sizeof(there)));
+		log_message(log, MESSAGE_MEMORY_SHORT,
+			    "arena.bytes is %s, but this process can have %s of memory: it will be "
+			    "killed when the arena fills",
+			    units_format_bytes(bytes, wanted, sizeof(wanted)),
+			    units_format_bytes(most, there, sizeof(there)));
 }
 
 static int huge_error(uint64_t bytes, int r, struct host_error *error)
@@ -157,7 +173,7 @@ static int create_pages(const struct segment_arena_options *options, struct log 
 		(void)huge_error(options->bytes, r, error);
 		if (options->huge == SEGMENT_HUGE_YES)
 			return -EINVAL;
-		log_line(log, LOG_LEVEL_WARNING, "using small pages: %s", error->text);
+		log_message(log, MESSAGE_MEMORY_SHORT, "using small pages: %s", error->text);
 	}
 	warn_of_size(options->bytes, log);
 	r = create("kvpaged-arena", options->bytes, 0, extra_seals, ret_segment, &step);
@@ -182,7 +198,7 @@ int segment_create_arena(const struct segment_arena_options *options, struct log
 		return host_error_set(error, HOST_EXIT_FAILURE,
 				      "cannot open the arena read-only: %s (is /proc mounted?)",
 				      strerror(-segment.read_fd));
-	r = options->prefault ? prefault(&segment) : 0;
+	r = options->prefault ? prefault(&segment, options->progress) : 0;
 	if (r < 0)
 		return host_error_set(error, HOST_EXIT_FAILURE,
 				      "cannot allocate all of the arena: %s; make arena.bytes "

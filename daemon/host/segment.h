@@ -25,10 +25,14 @@ struct segment {
 
 enum segment_huge { SEGMENT_HUGE_NO, SEGMENT_HUGE_YES, SEGMENT_HUGE_TRY };
 
+/* bytes_done of the arena's bytes are allocated. */
+typedef void (*segment_progress_fn)(uint64_t bytes_done, uint64_t bytes);
+
 struct segment_arena_options {
 	uint64_t bytes; /* a multiple of 2 MiB */
 	enum segment_huge huge;
 	bool prefault;
+	segment_progress_fn progress; /* called now and then while prefaulting; NULL: not */
 	bool strict; /* seal against every later writable mapping */
 };
 

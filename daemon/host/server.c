@@ -149,7 +149,7 @@ static void on_drain_over(uv_timer_t *timer)
 {
 	struct server *server = timer->data;
 
-	log_line(server->log, LOG_LEVEL_WARNING, "stopping: not everything was done within stop.drain_ms");
+	log_message(server->log, MESSAGE_STOP_HURRIED, "stopping: not everything was done within stop.drain_ms");
 	close_all(server);
 }
 
@@ -159,11 +159,12 @@ static void on_stop_signal(uv_signal_t *handle, int number)
 
 	(void)server_turn(server);
 	if (server->state != SERVER_RUNNING) {
-		log_line(server->log, LOG_LEVEL_WARNING, "stopping at once (a second signal)");
+		log_message(server->log, MESSAGE_STOP_HURRIED, "stopping at once (a second signal)");
 		close_all(server);
 		return;
 	}
-	log_line(server->log, LOG_LEVEL_INFO, "stopping (SIG%s)", sigabbrev_np(number));
+	log_message(server->log, MESSAGE_STOPPING, "stopping (SIG%s)", sigabbrev_np(number));
+	notify_stopping(&server->notify, server->config->fields.drain_ms);
 	server->state = SERVER_DRAINING;
 	listener_close(&server->listener);
 	core_stop(server->core);
@@ -175,7 +176,9 @@ static void on_reload_signal(uv_signal_t *handle, int number)
 	struct server *server = handle->data;
 
 	(void)server_turn(server);
+	notify_reloading();
 	server->reload(server->context);
+	notify_ready(&server->notify);
 }
 
 /* --- the loop ------------------------------------------------------------------------ */
@@ -294,10 +297,11 @@ static int start_core(struct server *server, const struct core_config_item *item
 		     : 0;
 }
 
-static int start_listener(struct server *server, struct host_error *error)
+static int start_listener(struct server *server, struct activation *activation, struct host_error *error)
 {
 	const struct config_fields *fields = &server->config->fields;
 	struct socket_options options = {
+		.passed_fd = activation_take(activation, ACTIVATION_RPC),
 		.path = fields->socket_path,
 		.mode = (mode_t)fields->socket_mode,
 		.owner = (uid_t)fields->socket_owner, /* UINT64_MAX becomes -1: unchanged */
@@ -336,17 +340,24 @@ int server_new(const struct server_options *options, struct server **ret_server,
 	if (r < 0)
 		return host_error_set(error, HOST_EXIT_FAILURE, "cannot watch signals: %s", strerror(-r));
 	/* Clients come last: who finds their socket finds a daemon that has all it needs. */
-	r = http_server_open(&server->http, server, error);
+	r = http_server_open(&server->http, server, options->activation, error);
 	if (r == 0)
-		r = start_listener(server, error);
+		r = start_listener(server, options->activation, error);
 	if (r < 0)
 		return r;
+	notify_init(&server->notify, server);
 	*ret_server = take_ptr(server);
 	return 0;
 }
 
+const char *server_socket_name(const struct server *server)
+{
+	return server->listener.socket.name;
+}
+
 void server_run(struct server *server)
 {
+	notify_ready(&server->notify);
 	server->turns_cpu_ns = thread_cpu_ns();
 	(void)uv_run(&server->loop, UV_RUN_DEFAULT);
 	kvp_assert(server->state == SERVER_CLOSING);

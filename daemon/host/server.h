@@ -23,17 +23,20 @@
 #include "base/list.h"
 #include "daemon/config.h"
 #include "daemon/core/core.h"
+#include "daemon/host/activation.h"
 #include "daemon/host/http-server.h"
-#include "daemon/host/vigil.h"
 #include "daemon/host/listener.h"
 #include "daemon/host/log.h"
+#include "daemon/host/notify.h"
 #include "daemon/host/segment.h"
+#include "daemon/host/vigil.h"
 
 struct server_options {
 	const struct config *config;
 	const struct core_config_item *items; /* what clients are told; CONFIG_SETTINGS */
 	struct log *log;
 	const struct segment *arena;
+	struct activation *activation; /* the sockets that are the server's are taken from it */
 	void (*reload)(void *context); /* at SIGHUP */
 	void *context;
 };
@@ -52,6 +55,7 @@ struct server {
 	uv_signal_t signals[3];
 	struct listener listener;
 	struct http_server http;
+	struct notify notify;
 	struct core *core;
 	const struct config *config;
 	struct log *log;
@@ -75,6 +79,9 @@ struct server {
  */
 int server_new(const struct server_options *options, struct server **ret_server,
 	       struct host_error *error);
+
+/* Where it listens, for people. */
+const char *server_socket_name(const struct server *server);
 
 /* Serves until it is stopped by a signal. */
 void server_run(struct server *server);

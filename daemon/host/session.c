@@ -80,10 +80,12 @@ static void end(struct session *session, enum session_state state)
 static void end_for(struct session *session, enum session_state state, uint64_t now_ns,
 		    const char *reason)
 {
+	struct log_client client = { session->number, session->peer.uid, session->peer.pid };
+
 	if (session->state < state)
-		log_client(session->server->log, now_ns,
-			   "session %" PRIu64 " (uid %u, pid %d) ends: %s", session->number,
-			   session->peer.uid, session->peer.pid, reason);
+		log_client(session->server->log, now_ns, MESSAGE_CLIENT_FAULT, &client,
+			   "session %" PRIu64 " (uid %u, pid %d) ends: %s", client.session, client.uid,
+			   client.pid, reason);
 	end(session, state);
 }
 
@@ -422,8 +424,10 @@ static int start_handles(struct session *session)
 static void refuse(struct server *server, const struct ucred *peer, uint64_t now_ns,
 		   const char *reason)
 {
-	log_client(server->log, now_ns, "uid %u (pid %d) is refused: %s", peer->uid, peer->pid,
-		   reason);
+	struct log_client client = { .uid = peer->uid, .pid = peer->pid };
+
+	log_client(server->log, now_ns, MESSAGE_SESSION_REFUSED, &client, "uid %u (pid %d) is refused: %s",
+		   peer->uid, peer->pid, reason);
 }
 
 int session_open(struct server *server, int fd, const struct ucred *peer, uint64_t now_ns)

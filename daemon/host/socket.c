@@ -157,7 +157,9 @@ static int set_access(const struct socket_options *options, struct listen_socket
 	listening->device = there.st_dev;
 	listening->inode = there.st_ino;
 	listening->path = options->path;
-	if (fchownat(name, "", options->owner, options->group, AT_EMPTY_PATH) < 0)
+	/* Where nothing is to change, chown may be forbidden altogether (SystemCallFilter= of a unit). */
+	if ((options->owner != (uid_t)-1 || options->group != (gid_t)-1) &&
+	    fchownat(name, "", options->owner, options->group, AT_EMPTY_PATH) < 0)
 		return -errno;
 	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", name);
 	return chmod(link, options->mode) < 0 ? -errno : 0;
@@ -172,8 +174,60 @@ static int bind_private(int fd, const struct sockaddr_un *address)
 	return r;
 }
 
-int listen_socket_open(const struct socket_options *options, struct listen_socket *ret_socket,
-		       struct host_error *error)
+static int socket_number(int fd, int option)
+{
+	int value = 0;
+	socklen_t n = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, option, &value, &n) < 0 ? -errno : value;
+}
+
+/* What is wrong with a socket that clients are to connect to. NULL: nothing. */
+static const char *passed_fault(int fd)
+{
+	int domain = socket_number(fd, SO_DOMAIN);
+
+	if (domain < 0)
+		return "it is not a socket";
+	if (domain != AF_UNIX)
+		return "it is not a Unix socket";
+	if (socket_number(fd, SO_TYPE) != SOCK_STREAM)
+		return "it is not a socket of streams (ListenStream=)";
+	if (socket_number(fd, SO_ACCEPTCONN) != 1)
+		return "it does not listen (Accept=yes is not supported)";
+	return NULL;
+}
+
+static void name_passed(int fd, char name[SOCKET_NAME_BYTES])
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	socklen_t n = sizeof(address) - 1; /* what the kernel may fill has no end of its own */
+
+	if (getsockname(fd, (struct sockaddr *)&address, &n) < 0 || address.sun_path[0] == '\0')
+		(void)snprintf(name, SOCKET_NAME_BYTES, "@%s (passed)", address.sun_path + 1);
+	else
+		(void)snprintf(name, SOCKET_NAME_BYTES, "%s (passed)", address.sun_path);
+}
+
+static int take_passed(int passed_fd, struct listen_socket *ret_socket, struct host_error *error)
+{
+	_cleanup_close_ int fd = passed_fd;
+	struct listen_socket listening = LISTEN_SOCKET_NULL;
+	const char *fault = passed_fault(fd);
+	int flags = fcntl(fd, F_GETFL);
+
+	if (fault)
+		return host_error_set(error, HOST_EXIT_CONFIG, "the socket that was passed cannot be used: %s", fault);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return host_error_set(error, HOST_EXIT_FAILURE, "the socket that was passed: %s", strerror(errno));
+	name_passed(fd, listening.name);
+	listening.fd = take_fd(&fd);
+	*ret_socket = listening;
+	return 0;
+}
+
+static int open_own(const struct socket_options *options, struct listen_socket *ret_socket,
+		    struct host_error *error)
 {
 	_cleanup_(listen_socket_closep) struct listen_socket listening = LISTEN_SOCKET_NULL;
 	struct sockaddr_un address;
@@ -203,9 +257,18 @@ int listen_socket_open(const struct socket_options *options, struct listen_socke
 	if (listen(listening.fd, options->backlog) < 0)
 		return host_error_set(error, HOST_EXIT_FAILURE, "%s: cannot listen: %s",
 				      options->path, strerror(errno));
+	(void)snprintf(listening.name, sizeof(listening.name), "%s", options->path);
 	*ret_socket = listening;
 	listening = (struct listen_socket)LISTEN_SOCKET_NULL;
 	return 0;
+}
+
+int listen_socket_open(const struct socket_options *options, struct listen_socket *ret_socket,
+		       struct host_error *error)
+{
+	if (options->passed_fd >= 0)
+		return take_passed(options->passed_fd, ret_socket, error);
+	return open_own(options, ret_socket, error);
 }
 
 void listen_socket_close(struct listen_socket *listening)

@@ -89,9 +89,9 @@ static void test_client_lines(void **state)
 
 	open_log(&log, ends, LOG_LEVEL_INFO);
 	for (int i = 0; i < 1000; i++)
-		log_client(&log, now_ns + (uint64_t)i, "fault");
+		log_client(&log, now_ns + (uint64_t)i, MESSAGE_CLIENT_FAULT, NULL, "fault");
 	assert_int_equal(count_lines(written(ends[0])), LOG_CLIENT_LINES_MAX);
-	log_client(&log, now_ns + NS_PER_S, "fault");
+	log_client(&log, now_ns + NS_PER_S, MESSAGE_CLIENT_FAULT, NULL, "fault");
 	assert_string_equal(written(ends[0]),
 			    "<4>990 more lines about clients were left out\n<4>fault\n");
 	log_left_out(&log);
