@@ -115,7 +115,7 @@ main() {
 	fi
 	[ "$cross" = yes ] || cross_packages=()
 	install_packages "${build_packages[@]}" make "${bench_packages[@]}" "${shell_packages[@]}" \
-		"${metrics_packages[@]}" \
+		"${metrics_packages[@]}" "${service_packages[@]}" \
 		"${cross_packages[@]}"
 	find_meson
 	local logs=("$build/meson-logs/testlog.json")
