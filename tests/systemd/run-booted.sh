@@ -9,6 +9,10 @@ sanitizers=${2:-}
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 limit_s=240
+# The meson that configured the build directory, which need not be the first in PATH.
+meson=$(sed -n 's/^ *command = \(.*\) --internal regenerate.*/\1/p' "$build/build.ninja" | head -n 1)
+prefix=$($meson introspect "$build" --buildoptions | python3 -c 'import json, sys
+print(next(o["value"] for o in json.load(sys.stdin) if o["name"] == "prefix"))')
 
 skip() {
 	echo "1..0 # SKIP $1"
@@ -62,8 +66,7 @@ END
 
 # In the namespaces, before systemd: $1 is a directory for the overlay, $2 where booted.sh's output is to be seen.
 become_systemd() {
-	local meson n=$1/root
-	meson=$(sed -n 's/^ *command = \(.*\) --internal regenerate.*/\1/p' "$build/build.ninja" | head -n 1)
+	local n=$1/root
 	mount --make-rprivate / && make_overlay "$1" && make_world "$n" && write_units "$n" || exit 2
 	touch "$n/run/tap" && mount --bind "$2" "$n/run/tap" || exit 2
 	DESTDIR="$n" $meson install -C "$build" --no-rebuild >"$2" 2>&1 || exit 2
@@ -83,6 +86,10 @@ clean_up() {
 	rm -rf "$work"
 }
 
+case $prefix in
+/usr | /usr/local) ;;
+*) skip "systemd does not look for units in $prefix" ;;
+esac
 [ "$(id -u)" = 0 ] || skip "only root can boot systemd in namespaces of its own"
 [ -x /lib/systemd/systemd ] || skip "systemd is not installed"
 work=$(mktemp -d /tmp/kvp-booted-XXXXXX)
