@@ -106,7 +106,7 @@ static void test_status(void **state)
 {
 	_cleanup_close_ int fd = supervise(NULL);
 	time_t begin = time(NULL);
-	struct test_peer peer;
+	struct test_peer peer, second;
 	struct test_daemon d;
 	unsigned told = 0;
 	const char *text;
@@ -122,14 +122,17 @@ static void test_status(void **state)
 	}
 	peer_connect(&peer, d.socket_path);
 	peer_hello(&peer, 0);
+	peer_connect(&second, d.socket_path);
+	peer_hello(&second, 0);
 	do {
 		text = service_next(fd, SERVICE_WAIT_MS);
 		assert_non_null(text);
 		told++;
-	} while (!strstr(text, "STATUS=1 session, "));
+	} while (!strstr(text, "STATUS=2 sessions, "));
 	assert_true(told <= (time(NULL) - begin) / STATUS_S + 1);
 	peer_close(&peer);
-	(void)service_await(fd, "STATUS=0 sessions, ");
+	(void)service_await(fd, "STATUS=1 session, ");
+	peer_close(&second);
 	test_daemon_stop(&d);
 }
 
