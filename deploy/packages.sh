@@ -28,6 +28,10 @@ bench_packages=(libhiredis-dev redis-server memcached liblmdb-dev)
 # starts a Prometheus of its own where systemd runs; the tests start theirs on the loopback and do not touch that one.
 metrics_packages=(prometheus python3-prometheus-client)
 
+# What deploy/build-deb.sh builds Debian packages with, and what tests/package/run.sh looks at them and tries them with.
+deb_packages=(debhelper)
+package_test_packages=(lintian mmdebstrap)
+
 say() {
 	printf '== %s\n' "$*"
 }
