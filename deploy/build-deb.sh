@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds the Debian packages. dpkg-buildpackage wants the packaging in debian/ at the top of a tree of its own, so it gets
-# a copy: what git tracks, deploy/debian as debian/, and a source archive made of the rest.
+# Builds the Debian packages. dpkg-buildpackage wants the packaging in debian/ at the top of a tree of its own, so it
+# gets a copy: what git knows, deploy/debian as debian/, and a source archive made of the rest.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -75,7 +75,8 @@ main() {
 	say "building kvpaged $version"
 	cd "$work/kvpaged-$version"
 	# dpkg's own meson and python, not others that come before them in PATH.
-	PATH=/usr/sbin:/usr/bin:/sbin:/bin quietly dpkg-buildpackage --unsigned-source --unsigned-changes "${dpkg_options[@]}"
+	PATH=/usr/sbin:/usr/bin:/sbin:/bin quietly dpkg-buildpackage --unsigned-source --unsigned-changes \
+		"${dpkg_options[@]}"
 	mkdir -p "$output"
 	find "$work" -maxdepth 1 -type f -exec mv -t "$output" {} +
 	say "the packages are in $output"

@@ -28,9 +28,13 @@ bench_packages=(libhiredis-dev redis-server memcached liblmdb-dev)
 # starts a Prometheus of its own where systemd runs; the tests start theirs on the loopback and do not touch that one.
 metrics_packages=(prometheus python3-prometheus-client)
 
-# What deploy/build-deb.sh builds Debian packages with, and what tests/package/run.sh looks at them and tries them with.
+# What deploy/build-deb.sh builds Debian packages with, and what tests/package/ looks at them with and tries them in.
 deb_packages=(debhelper)
 package_test_packages=(lintian mmdebstrap)
+
+# What tests/deploy checks rules and manifests with: promtool, YAML, the system calls that kvpaged makes, a filter of those
+# that it may. (Where systemd runs, Debian starts the server of prometheus; nothing here needs that.)
+deploy_test_packages=(prometheus python3-yaml strace python3-seccomp)
 
 say() {
 	printf '== %s\n' "$*"

@@ -15,6 +15,7 @@ threads=yes
 cross=yes
 fuzz_seconds=20
 model=yes
+packages=yes
 quickstart=yes
 
 # shellcheck source=deploy/packages.sh
@@ -28,13 +29,15 @@ Installs what is missing (as root or with sudo), builds kvpaged with the address
 into build-test/ and runs all tests; then builds with the thread sanitizer into build-tsan/ and runs those tests that
 use threads; then builds the codecs for aarch64 into build-aarch64/ and runs their tests in an emulator; then builds the
 fuzz targets with clang into build-fuzz/ and runs each for $fuzz_seconds seconds; then checks the model of reading
-without a system call with spin; then runs deploy/quickstart.sh, which builds without sanitizers into build/.
+without a system call with spin; then builds the Debian packages and what the Dockerfile makes, and tries both in a
+Debian of their own; then runs deploy/quickstart.sh, which builds without sanitizers into build/.
 
   --build-dir DIR    build in DIR, DIR-tsan, DIR-aarch64, DIR-fuzz and DIR-release instead
   --no-threads       leave the thread sanitizer out
   --no-cross         leave aarch64 out
   --fuzz-seconds N   run each fuzz target for so long; 0 leaves them out
   --no-model         leave the model out
+  --no-packages      leave the Debian packages and the Dockerfile out
   --no-quickstart    leave deploy/quickstart.sh out
   -h, --help         print this help
 END
@@ -60,6 +63,7 @@ parse() {
 			shift
 			;;
 		--no-model) model=no ;;
+		--no-packages) packages=no ;;
 		--no-quickstart) quickstart=no ;;
 		-h | --help)
 			usage
@@ -115,7 +119,7 @@ main() {
 	fi
 	[ "$cross" = yes ] || cross_packages=()
 	install_packages "${build_packages[@]}" make "${bench_packages[@]}" "${shell_packages[@]}" \
-		"${metrics_packages[@]}" "${service_packages[@]}" \
+		"${metrics_packages[@]}" "${service_packages[@]}" "${deploy_test_packages[@]}" \
 		"${cross_packages[@]}"
 	find_meson
 	local logs=("$build/meson-logs/testlog.json")
@@ -145,6 +149,13 @@ main() {
 		say "checking the model of reading without a system call"
 		run_tap model "$build/meson-logs/model.json" "$root/tests/model/run.sh"
 		logs+=("$build/meson-logs/model.json")
+	fi
+	if [ "$packages" = yes ]; then
+		say "building and trying the Debian packages"
+		run_tap packages "$build/meson-logs/packages.json" "$root/tests/package/run.sh"
+		say "building and trying what the Dockerfile makes"
+		run_tap image "$build/meson-logs/image.json" /usr/bin/python3 "$root/tests/package/image.py" "$root"
+		logs+=("$build/meson-logs/packages.json" "$build/meson-logs/image.json")
 	fi
 	if [ "$quickstart" = yes ]; then
 		say "running deploy/quickstart.sh"

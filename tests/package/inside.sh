@@ -38,7 +38,8 @@ skip() {
 # What apt and dpkg write for themselves, what Debian leaves on purpose (users), and what a boot clears, is not counted.
 list_files() {
 	(cd "$tree" && find . -mindepth 1 \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run -o -path ./tmp \
-		-o -path ./var/lib/dpkg -o -path ./var/lib/apt -o -path ./var/cache -o -path ./var/log \) -prune -o -print |
+		-o -path ./var/lib/dpkg -o -path ./var/lib/apt -o -path ./var/cache -o -path ./var/log \) -prune \
+		-o -print |
 		grep -v '^\./etc/\(passwd\|group\|shadow\|gshadow\)-$\|^\./etc/\.pwd\.lock$' | LC_ALL=C sort)
 }
 
@@ -47,8 +48,8 @@ install_dependencies() {
 	local needed
 	needed=$(inside apt-get install -s -y --no-install-recommends "${debs[@]}") &&
 		needed=$(sed -n 's/^Inst \([^ ]*\) .*/\1/p' <<<"$needed" | grep -v 'kvpaged\|kvclient') &&
-		# shellcheck disable=SC2086
-		inside apt-get install -y --no-install-recommends $needed
+		readarray -t needed <<<"$needed" &&
+		inside apt-get install -y --no-install-recommends "${needed[@]}"
 }
 
 install_ours() {
@@ -63,8 +64,9 @@ programs_answer() {
 start_daemon() {
 	local tries
 	install -d -o 65534 -g 65534 "$tree/tmp/run" || return
-	chroot "$tree" setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --bounding-set=-all \
-		/usr/bin/kvpaged --socket /tmp/run/kvpaged.sock --arena-bytes 64MiB >"$work/daemon.log" 2>&1 </dev/null &
+	chroot "$tree" setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs \
+		--bounding-set=-all kvpaged --socket /tmp/run/kvpaged.sock --arena-bytes 64MiB \
+		>"$work/daemon.log" 2>&1 </dev/null &
 	daemon=$!
 	for tries in $(seq 200); do
 		as_nobody kvctl health && return
@@ -98,17 +100,18 @@ block_comes_back() {
 consumer_is_compiled() {
 	# shellcheck disable=SC2016
 	cp "$root/tests/consumer/consumer.c" "$tree/tmp/consumer.c" &&
-		inside sh -c 'flags=$(pkg-config --cflags --libs kvclient) && cc -o /tmp/consumer /tmp/consumer.c $flags' &&
+		inside sh -c 'flags=$(pkg-config --cflags --libs kvclient) &&
+			cc -o /tmp/consumer /tmp/consumer.c $flags' &&
 		inside ldd /tmp/consumer | grep -q 'libkvclient.so.0 => /'
 }
 
 daemon_stops() {
-	kill $daemon && wait $daemon
+	kill "$daemon" && wait "$daemon"
 }
 
 remove_ours() {
 	inside apt-get purge -y kvpaged libkvclient0 libkvclient-dev &&
-		! inside dpkg-query -W -f '${Package} ${db:Status-Status}\n' 'kvpaged*' 'libkvclient*' | grep -v not-installed
+		! grep 'kvpaged\|kvclient' "$tree/var/lib/dpkg/status"
 }
 
 nothing_is_left() {
