@@ -32,8 +32,8 @@ metrics_packages=(prometheus python3-prometheus-client)
 deb_packages=(debhelper)
 package_test_packages=(lintian mmdebstrap)
 
-# What tests/deploy checks rules and manifests with: promtool, YAML, the system calls that kvpaged makes, and a filter of
-# calls. (Where systemd runs, Debian starts the server of prometheus; nothing here needs that.)
+# What tests/deploy checks rules and manifests with: promtool, YAML, the system calls that kvpaged makes, and a filter
+# of calls. (Where systemd runs, Debian starts the server of prometheus; nothing here needs that.)
 deploy_test_packages=(prometheus python3-yaml strace python3-seccomp)
 
 say() {
