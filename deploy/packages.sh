@@ -20,6 +20,9 @@ service_packages=(systemd procps)
 # What tests/model/run.sh checks its model with.
 model_packages=(spin)
 
+# What makes the manual pages, which are left out without it, and what tests/docs/ looks at them with.
+docs_packages=(scdoc mandoc)
+
 # What kvbench fetch measures beside kvpaged; it does without what is missing. The servers are started by kvbench alone,
 # on private sockets.
 bench_packages=(libhiredis-dev redis-server memcached liblmdb-dev)

@@ -119,7 +119,7 @@ main() {
 	fi
 	[ "$cross" = yes ] || cross_packages=()
 	install_packages "${build_packages[@]}" make "${bench_packages[@]}" "${shell_packages[@]}" \
-		"${metrics_packages[@]}" "${service_packages[@]}" "${deploy_test_packages[@]}" \
+		"${docs_packages[@]}" "${metrics_packages[@]}" "${service_packages[@]}" "${deploy_test_packages[@]}" \
 		"${cross_packages[@]}"
 	find_meson
 	local logs=("$build/meson-logs/testlog.json")

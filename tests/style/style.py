@@ -37,6 +37,7 @@ MAY_INCLUDE = {
     "daemon/core": ("base/", "proto/", "codec/", "daemon/core/"),
     "daemon/host": ("base/", "proto/", "daemon/core/core.h", "daemon/config.h", "daemon/host/"),
     "daemon": ("base/", "proto/", "daemon/"),
+    "docs": ("base/", "proto/metrics.def", "proto/status.h", "daemon/config-table.h"),
     "tests": ("base/", "proto/", "codec/", "client/", "daemon/", "tests/"),
 }
 GENERATED_HEADERS = {"kvpaged-version.h", "kvpaged.pb-c.h"}
