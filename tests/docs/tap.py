@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TAP for the tests of this directory: one line a test, what is wrong as comments below."""
 import sys
+import traceback
 
 
 class Skipped(Exception):
@@ -18,6 +19,8 @@ def run(tests):
         except Skipped as reason:
             print(f"ok {number} - {name} # SKIP {reason}")
             continue
+        except Exception:  # a program that is not there, or says what nobody expects, is a fault too
+            faults = [traceback.format_exc()]
         failed = failed or bool(faults)
         print(f"{'not ok' if faults else 'ok'} {number} - {name}")
         for fault in faults:
