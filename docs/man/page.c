@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * page FILE: prints a document in which lines of the form "@NAME@" are replaced by lists made from the source's own
- * tables, so that what is documented is what there is: settings from daemon/config-table.c, metrics from
- * proto/metrics.def, statuses from proto/status.h. FILE is the source of a manual page (scdoc) or of docs/metrics.md.
- * Run at build time.
+ * page FILE: prints the source of a manual page, for scdoc, with lines of the form "@NAME@" replaced by lists made from
+ * the source's own tables, so that what is documented is what there is: settings from daemon/config-table.c, metrics
+ * from proto/metrics.def, statuses from proto/status.h. Run at build time.
  */
 #include "base/cleanup.h"
 #include "base/units.h"
@@ -17,8 +16,6 @@
 #include <string.h>
 
 #define BOUND_BYTES 32
-
-enum markup { SCDOC, MARKDOWN };
 
 static void filep(FILE **file)
 {
@@ -101,7 +98,7 @@ static void put_setting(const struct setting *setting)
 }
 
 /* Of all sections, each with its settings. */
-static void put_settings(enum markup markup)
+static void put_settings(void)
 {
 	for (int i = 0; i < CONFIG_SETTINGS; i++) {
 		if (i == 0 || strcmp(settings[i].section, settings[i - 1].section) != 0)
@@ -111,7 +108,7 @@ static void put_settings(enum markup markup)
 }
 
 /* The settings as options, by their names alone. */
-static void put_options(enum markup markup)
+static void put_options(void)
 {
 	char name[CONFIG_NAME_BYTES_MAX];
 
@@ -159,65 +156,50 @@ static const char *type_word(const struct metric *family)
 	return strcmp(family->type, "GAUGE") == 0 ? "gauge" : "histogram";
 }
 
-/* The names and values of a family's labels: "state: stored, free; space". Returns whether there are any. */
-static bool put_labels(size_t family, const char *before, const char *after)
+/* The names and values of a family's labels: "; by state: stored, free; by space". */
+static void put_labels(size_t family)
 {
-	const char *label = NULL; /* the last one */
-	bool any = false;
+	bool named = false;
 
 	for (size_t i = family + 1; i < METRICS && metrics[i].kind != FAMILY_OF; i++) {
-		const struct metric *metric = &metrics[i];
-		const char *is = strchr(metric->text, '=');
-		const char *name = metric->kind == HISTOGRAM_OF ? metric->name : is ? metric->text : "";
-		int n = (int)(is ? is - metric->text : (ptrdiff_t)strlen(name));
+		const char *is = strchr(metrics[i].text, '=');
 
-		if (n == 0)
+		if (metrics[i].kind == HISTOGRAM_OF && metrics[i].name[0])
+			(void)printf("; by %s", metrics[i].name);
+		if (!is)
 			continue;
-		if (!label || strncmp(label, name, (size_t)n) != 0)
-			(void)printf("%s%.*s", any ? "; " : before, n, name);
-		if (is) {
-			(void)fputs(label ? ", " : ": ", stdout);
-			(void)printf("%.*s", (int)(strlen(is) - 3), is + 2); /* without the quotes */
-		}
-		label = name;
-		any = true;
+		if (named)
+			(void)fputs(", ", stdout);
+		else
+			(void)printf("; by %.*s: ", (int)(is - metrics[i].text), metrics[i].text);
+		(void)printf("%.*s", (int)strlen(is) - 3, is + 2); /* without the quotes */
+		named = true;
 	}
-	if (family + 1 < METRICS && metrics[family + 1].kind == SPACE_OF) {
-		(void)printf("%sspace", any ? "; " : before);
-		any = true;
-	}
-	if (any)
-		(void)fputs(after, stdout);
-	return any;
+	if (family + 1 < METRICS && metrics[family + 1].kind == SPACE_OF)
+		(void)fputs("; by space", stdout);
 }
 
-static void put_metrics(enum markup markup)
+static void put_metrics(void)
 {
 	for (size_t i = 0; i < METRICS; i++) {
 		const struct metric *metric = &metrics[i];
 
 		if (metric->kind != FAMILY_OF)
 			continue;
-		if (markup == MARKDOWN) {
-			(void)printf("| `%s%s` | %s | ", prefix_of(metric), metric->name, type_word(metric));
-			(void)put_labels(i, "", " ");
-			(void)printf("| %s |\n", metric->text);
-		} else {
-			(void)putchar('*');
-			put_escaped(prefix_of(metric));
-			put_escaped(metric->name);
-			(void)printf("* (%s", type_word(metric));
-			(void)put_labels(i, "; by ", "");
-			(void)fputs(")\n\t", stdout);
-			put_escaped(metric->text);
-			(void)fputs(".\n\n", stdout);
-		}
+		(void)putchar('*');
+		put_escaped(prefix_of(metric));
+		put_escaped(metric->name);
+		(void)printf("* (%s", type_word(metric));
+		put_labels(i);
+		(void)fputs(")\n\t", stdout);
+		put_escaped(metric->text);
+		(void)fputs(".\n\n", stdout);
 	}
 }
 
 /* ---- Statuses ---- */
 
-static void put_statuses(enum markup markup)
+static void put_statuses(void)
 {
 #define X(name, number, text)                           \
 	(void)fputs("|  *", stdout);                    \
@@ -231,7 +213,7 @@ static void put_statuses(enum markup markup)
 
 static const struct {
 	const char *line;
-	void (*put)(enum markup markup);
+	void (*put)(void);
 } lists[] = {
 	{ "@settings@\n", put_settings },
 	{ "@options@\n", put_options },
@@ -239,12 +221,12 @@ static const struct {
 	{ "@statuses@\n", put_statuses },
 };
 
-static void put_line(const char *line, enum markup markup)
+static void put_line(const char *line)
 {
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
 		if (strcmp(line, lists[i].line) != 0)
 			continue;
-		lists[i].put(markup);
+		lists[i].put();
 		return;
 	}
 	(void)fputs(line, stdout);
@@ -254,7 +236,6 @@ int main(int argc, char **argv)
 {
 	_cleanup_(filep) FILE *file = argc == 2 ? fopen(argv[1], "r") : NULL;
 	_cleanup_free_ char *line = NULL;
-	enum markup markup = argc == 2 && strstr(argv[1], ".md") ? MARKDOWN : SCDOC;
 	size_t size = 0;
 
 	if (!file) {
@@ -262,6 +243,6 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	while (getline(&line, &size, file) > 0)
-		put_line(line, markup);
+		put_line(line);
 	return ferror(file) || fflush(stdout) != 0 ? 1 : 0;
 }
