@@ -128,16 +128,15 @@ struct metric {
 	enum metric_kind kind;
 	const char *name; /* of a family; of a histogram its label */
 	const char *type;
-	const char *unit;
 	const char *text; /* of a family the sentence, of a value its labels */
 };
 
 static const struct metric metrics[] = {
-#define FAMILY(name, type, unit, sentence) { FAMILY_OF, #name, #type, unit, sentence },
-#define VALUE(field, labels, sentence) { VALUE_OF, NULL, NULL, NULL, labels },
-#define SPACE_VALUE(field, labels) { SPACE_OF, NULL, NULL, NULL, labels },
-#define HOST_VALUE(source) { HOST_OF, NULL, NULL, NULL, "" },
-#define HISTOGRAM(field, label, n, name) { HISTOGRAM_OF, label, NULL, NULL, "" },
+#define FAMILY(name, type, unit, sentence) { FAMILY_OF, #name, #type, sentence },
+#define VALUE(field, labels, sentence) { VALUE_OF, NULL, NULL, labels },
+#define SPACE_VALUE(field, labels) { SPACE_OF, NULL, NULL, labels },
+#define HOST_VALUE(source) { HOST_OF, NULL, NULL, "" },
+#define HISTOGRAM(field, label, n, name) { HISTOGRAM_OF, label, NULL, "" },
 #include "proto/metrics.def"
 };
 
