@@ -321,44 +321,56 @@ static int listener_start(struct http_server *http, unsigned i, int fd, struct h
 	return 0;
 }
 
-/* Whether there is a path. One that is made of the clients' socket may be too long: then there are none. */
-static bool choose_path(struct http_server *http)
+/* Beside the clients' socket. Whether there is such a place: it may have no path, or too long a one. */
+static bool path_beside(struct http_server *http, int rpc_fd)
 {
-	const struct config_fields *fields = &http->server->config->fields;
+	char clients[SOCKET_NAME_BYTES];
 	int n;
 
-	if (strcmp(fields->metrics_socket, CONFIG_METRICS_NO) == 0)
-		return false;
-	if (strcmp(fields->metrics_socket, CONFIG_METRICS_AUTO) != 0) {
-		(void)snprintf(http->socket_path, sizeof(http->socket_path), "%s", fields->metrics_socket);
-		return true;
-	}
-	n = snprintf(http->socket_path, sizeof(http->socket_path), "%s" SOCKET_SUFFIX, fields->socket_path);
-	if (n > 0 && (size_t)n < sizeof(http->socket_path))
+	if (rpc_fd < 0)
+		(void)snprintf(clients, sizeof(clients), "%s", http->server->config->fields.socket_path);
+	else
+		listen_socket_path(rpc_fd, clients);
+	n = snprintf(http->socket_path, sizeof(http->socket_path), "%s" SOCKET_SUFFIX, clients);
+	if (clients[0] && n > 0 && (size_t)n < sizeof(http->socket_path))
 		return true;
 	log_line(http->server->log, LOG_LEVEL_WARNING,
-		 "metrics are not served: %s" SOCKET_SUFFIX " is too long for a socket; set metrics.socket",
-		 fields->socket_path);
+		 "metrics are not served: there can be no socket beside \"%s\"; set metrics.socket", clients);
 	return false;
 }
 
-static int open_unix(struct http_server *http, struct activation *activation, struct host_error *error)
+static int open_path(struct http_server *http, int passed_fd, struct host_error *error)
 {
 	const struct config_fields *fields = &http->server->config->fields;
 	struct socket_options options = {
-		.passed_fd = activation_take(activation, ACTIVATION_METRICS),
+		.passed_fd = passed_fd,
 		.path = http->socket_path,
 		.mode = (mode_t)fields->metrics_mode,
 		.owner = (uid_t)fields->socket_owner, /* UINT64_MAX becomes -1: unchanged */
 		.group = (gid_t)fields->metrics_group,
 		.backlog = BACKLOG,
 	};
-	int r;
+	int r = listen_socket_open(&options, &http->socket, error);
 
-	if (options.passed_fd < 0 && !choose_path(http))
-		return 0;
-	r = listen_socket_open(&options, &http->socket, error);
 	return r < 0 ? r : listener_start(http, 0, http->socket.fd, error);
+}
+
+static int open_unix(struct http_server *http, struct activation *activation, int rpc_fd, struct host_error *error)
+{
+	const char *path = http->server->config->fields.metrics_socket;
+	int passed_fd = activation_take(activation, ACTIVATION_METRICS);
+
+	if (passed_fd >= 0)
+		return open_path(http, passed_fd, error);
+	if (strcmp(path, CONFIG_METRICS_NO) == 0)
+		return 0;
+	if (strcmp(path, CONFIG_METRICS_AUTO) != 0) {
+		(void)snprintf(http->socket_path, sizeof(http->socket_path), "%s", path);
+		return open_path(http, -1, error);
+	}
+	if (path_beside(http, rpc_fd) && open_path(http, -1, error) < 0)
+		log_line(http->server->log, LOG_LEVEL_WARNING, "metrics are not served: %s", error->text);
+	return 0;
 }
 
 static int open_tcp(struct http_server *http, struct host_error *error)
@@ -379,7 +391,7 @@ static int open_tcp(struct http_server *http, struct host_error *error)
 	return r;
 }
 
-int http_server_open(struct http_server *http, struct server *server, struct activation *activation,
+int http_server_open(struct http_server *http, struct server *server, struct activation *activation, int rpc_fd,
 		     struct host_error *error)
 {
 	int r;
@@ -393,7 +405,7 @@ int http_server_open(struct http_server *http, struct server *server, struct act
 	(void)uv_timer_init(&server->loop, &http->timer);
 	http->turn.data = http;
 	http->timer.data = http;
-	r = open_unix(http, activation, error);
+	r = open_unix(http, activation, rpc_fd, error);
 	if (r == 0)
 		r = open_tcp(http, error);
 	if (r < 0) {

@@ -6,6 +6,7 @@
  */
 #include "daemon/host/server.h"
 
+#include "base/cleanup.h"
 #include "base/contract.h"
 #include "base/units.h"
 #include "daemon/host/random.h"
@@ -297,11 +298,11 @@ static int start_core(struct server *server, const struct core_config_item *item
 		     : 0;
 }
 
-static int start_listener(struct server *server, struct activation *activation, struct host_error *error)
+static int start_listener(struct server *server, int passed_fd, struct host_error *error)
 {
 	const struct config_fields *fields = &server->config->fields;
 	struct socket_options options = {
-		.passed_fd = activation_take(activation, ACTIVATION_RPC),
+		.passed_fd = passed_fd,
 		.path = fields->socket_path,
 		.mode = (mode_t)fields->socket_mode,
 		.owner = (uid_t)fields->socket_owner, /* UINT64_MAX becomes -1: unchanged */
@@ -315,6 +316,7 @@ static int start_listener(struct server *server, struct activation *activation, 
 int server_new(const struct server_options *options, struct server **ret_server, struct host_error *error)
 {
 	_cleanup_(server_freep) struct server *server = NULL;
+	_cleanup_close_ int passed_fd = -1;
 	struct server *fresh = calloc(1, sizeof(*fresh));
 	int r = fresh ? uv_loop_init(&fresh->loop) : -ENOMEM;
 
@@ -340,9 +342,10 @@ int server_new(const struct server_options *options, struct server **ret_server,
 	if (r < 0)
 		return host_error_set(error, HOST_EXIT_FAILURE, "cannot watch signals: %s", strerror(-r));
 	/* Clients come last: who finds their socket finds a daemon that has all it needs. */
-	r = http_server_open(&server->http, server, options->activation, error);
+	passed_fd = activation_take(options->activation, ACTIVATION_RPC);
+	r = http_server_open(&server->http, server, options->activation, passed_fd, error);
 	if (r == 0)
-		r = start_listener(server, options->activation, error);
+		r = start_listener(server, take_fd(&passed_fd), error);
 	if (r < 0)
 		return r;
 	notify_init(&server->notify, server);

@@ -198,15 +198,32 @@ static const char *passed_fault(int fd)
 	return NULL;
 }
 
-static void name_passed(int fd, char name[SOCKET_NAME_BYTES])
+/* What the socket is bound to, ended. Nothing in it when that is nothing. */
+static struct sockaddr_un bound_to(int fd)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	socklen_t n = sizeof(address) - 1; /* what the kernel may fill has no end of its own */
 
-	if (getsockname(fd, (struct sockaddr *)&address, &n) < 0 || address.sun_path[0] == '\0')
+	if (getsockname(fd, (struct sockaddr *)&address, &n) < 0 || address.sun_family != AF_UNIX)
+		address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	return address;
+}
+
+static void name_passed(int fd, char name[SOCKET_NAME_BYTES])
+{
+	struct sockaddr_un address = bound_to(fd);
+
+	if (address.sun_path[0] == '\0')
 		(void)snprintf(name, SOCKET_NAME_BYTES, "@%s (passed)", address.sun_path + 1);
 	else
 		(void)snprintf(name, SOCKET_NAME_BYTES, "%s (passed)", address.sun_path);
+}
+
+void listen_socket_path(int fd, char path[SOCKET_NAME_BYTES])
+{
+	struct sockaddr_un address = bound_to(fd);
+
+	(void)snprintf(path, SOCKET_NAME_BYTES, "%s", address.sun_path);
 }
 
 static int take_passed(int passed_fd, struct listen_socket *ret_socket, struct host_error *error)

@@ -44,6 +44,9 @@ struct listen_socket {
 int listen_socket_open(const struct socket_options *options, struct listen_socket *ret_socket,
 		       struct host_error *error);
 
+/* Where in the file system a Unix socket is, or "". */
+void listen_socket_path(int fd, char path[SOCKET_NAME_BYTES]);
+
 /*
  * Removes the name, if it still is ours, and the lock; closes. Nothing happens to one that is
  * closed already.

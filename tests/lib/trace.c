@@ -89,7 +89,7 @@ void trace_load(struct trace *trace)
 {
 	const char *path = getenv("KVP_CONVERSATION_TRACE");
 	struct reader reader = { .trace = trace };
-	uint32_t last, n_new;
+	uint32_t last, n_new = 0;
 
 	if (!path)
 		harness_skip("KVP_CONVERSATION_TRACE does not name tests/data/conversation.trace");
