@@ -68,19 +68,26 @@ static bool entry_makes_sense(const struct kvp_space_entry *copy)
 	       text_is_clean(copy->revision, copy->revision_bytes);
 }
 
-/* Copies an entry as it was at one time. Returns whether a space is there. */
+/* Copies what is there; false when no space was there afterwards. */
+static bool entry_copy(const struct kvp_space_entry *entry, struct kvp_space_entry *copy)
+{
+	memcpy(copy, entry, sizeof(*copy));
+	atomic_thread_fence(memory_order_acquire);
+	return entry_is_live(entry);
+}
+
+/*
+ * Copies an entry as it was at one time. Returns whether a space is there. Another space may have taken the place of
+ * the first while it was copied, and state be the same again: so there are two copies, and a space between them, which
+ * is not written while it is there.
+ */
 static bool entry_read(const struct kvp_space_entry *entry, struct kvp_space_entry *copy)
 {
 	struct kvp_space_entry again;
 
-	for (unsigned i = 0; i < READS_MAX && entry_is_live(entry); i++) {
-		memcpy(copy, entry, sizeof(*copy));
-		atomic_thread_fence(memory_order_acquire);
-		memcpy(&again, entry, sizeof(again));
-		atomic_thread_fence(memory_order_acquire);
-		if (entry_is_live(entry) && entry_same(copy, &again))
+	for (unsigned i = 0; i < READS_MAX && entry_is_live(entry); i++)
+		if (entry_copy(entry, copy) && entry_copy(entry, &again) && entry_same(copy, &again))
 			return entry_makes_sense(copy);
-	}
 	return false;
 }
 
