@@ -40,6 +40,7 @@ static const char *const value_names[_SETTING_TYPE_MAX] = {
 	[SETTING_BYTES] = "size",	[SETTING_MS] = "time",	   [SETTING_COUNT] = "number",
 	[SETTING_MODE] = "mode",	[SETTING_USER] = "user",   [SETTING_SOCKET_PATH] = "path",
 	[SETTING_GROUP] = "group",	[SETTING_UIDS] = "users",
+	[SETTING_ADDRESS] = "address",	[SETTING_METRICS_SOCKET] = "path",
 };
 
 struct unit {

@@ -127,7 +127,8 @@ def test_metrics():
 
 def test_variables():
     """variables of the environment that the pages name are ones that the source looks at"""
-    known = {"KVPAGED_SOCKET", "KVC_ISA", "NO_COLOR"}
+    known = {"KVPAGED_SOCKET", "KVC_ISA", "NO_COLOR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS",
+             "LISTEN_FDNAMES", "LISTEN_PID"}
     settings = re.findall(r'NAMED\("(\w+)", "(\w+)"\)', source("daemon/config-table.c"))
     known |= {f"KVPAGED_{section}_{key}".upper() for section, key in settings}
     for name in manual.PAGES:
