@@ -32,7 +32,7 @@ bench_packages=(libhiredis-dev redis-server memcached liblmdb-dev)
 metrics_packages=(prometheus python3-prometheus-client)
 
 # What deploy/build-deb.sh builds Debian packages with, and what tests/package/ looks at them with and tries them in.
-deb_packages=(debhelper)
+deb_packages=(debhelper scdoc)
 package_test_packages=(lintian mmdebstrap)
 
 # What tests/deploy checks rules and manifests with: promtool, YAML, the system calls that kvpaged makes, and a filter
