@@ -190,7 +190,6 @@ static void assert_refused(int fd, const char *says)
 	pid_t pid;
 	int status;
 
-	service_needs_libsystemd();
 	assert_true(fd >= 0 && high >= 0);
 	(void)close(fd);
 	pid = fork();
@@ -207,11 +206,13 @@ static void assert_refused(int fd, const char *says)
 
 static void test_datagrams(void **state)
 {
+	service_needs_libsystemd();
 	assert_refused(service_datagrams(service_path("d")), "it is not a socket of streams (ListenStream=)");
 }
 
 static void test_not_listening(void **state)
 {
+	service_needs_libsystemd();
 	assert_refused(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
 		       "it does not listen (Accept=yes is not supported)");
 }
@@ -219,8 +220,10 @@ static void test_not_listening(void **state)
 static void test_not_local(void **state)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd;
 
+	service_needs_libsystemd();
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(listen(fd, 1), 0);
 	assert_refused(fd, "it is not a Unix socket");
@@ -228,6 +231,7 @@ static void test_not_local(void **state)
 
 static void test_not_a_socket(void **state)
 {
+	service_needs_libsystemd();
 	assert_refused(open("/dev/null", O_RDWR | O_CLOEXEC), "it is not a socket");
 }
 

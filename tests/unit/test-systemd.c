@@ -40,11 +40,12 @@ static void test_watchdog(void **state)
 
 static void test_tell(void **state)
 {
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	_cleanup_close_ int fd = -1;
 	char text[64];
 
 	needs_libsystemd();
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	assert_false(systemd_is_told());
 	systemd_tell("READY=1", false);
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/n", harness_directory());
@@ -62,12 +63,14 @@ static void test_tell(void **state)
 /* Descriptor 3 is the first of them, whatever it is here. */
 static void test_sockets_by_name(void **state)
 {
-	_cleanup_close_ int opened = fcntl(SYSTEMD_FDS_BEGIN, F_GETFD) < 0 ? open("/dev/null", O_RDONLY) : -1;
+	_cleanup_close_ int opened = -1;
 	struct activation activation;
 	struct host_error error;
 	char pid[16];
 
 	needs_libsystemd();
+	if (fcntl(SYSTEMD_FDS_BEGIN, F_GETFD) < 0)
+		opened = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	assert_true(fcntl(SYSTEMD_FDS_BEGIN, F_GETFD) >= 0);
 	(void)snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	assert_int_equal(setenv("LISTEN_PID", pid, 1), 0);
