@@ -37,7 +37,8 @@
 #define QUICK_TURN_NS (20 * NS_PER_MS)
 #define ASKS_MAX 1000000 /* of a turn */
 #define SCRAPES_MAX 100000
-#define SCRAPES_OF_MANY_SPACES 20 /* in a round */
+#define SCRAPES_IN_A_ROW 20 /* a round */
+#define SCRAPES_OF_A_CONNECTION 500 /* the daemon ends one after 1,000 */
 #define TARGET_SCRAPE_MS 5.0
 #define TARGET_RPC 1.1
 
@@ -56,9 +57,12 @@ struct samples {
 };
 
 struct scraper {
-	int fd;
+	char path[128];
+	int fd; /* -1: not connected */
+	unsigned answered; /* on this connection */
 	struct samples samples;
 	size_t body_bytes; /* of the last answer */
+	double cpu_s; /* of the daemon, as the last answer says */
 	bool failed;
 	_Atomic bool stop;
 };
@@ -76,6 +80,8 @@ struct bench {
 	struct line alone;
 	struct line scraped;
 	uint32_t n_few; /* scrapes of the one space; the others came later */
+	double few_cpu_us;
+	double many_cpu_us;
 };
 
 /* --- Scraping ------------------------------------------------------------------------------------- */
@@ -86,14 +92,15 @@ static void keep(struct samples *samples, uint64_t ticks)
 		samples->ticks[samples->n++] = latency_sample(ticks);
 }
 
-/* Reads one answer. Results: 0 and the size of its body, or 1. */
-static int receive(int fd, size_t *ret_body_bytes)
+/* Reads one answer. Results: 0, or 1. */
+static int receive(struct scraper *scraper)
 {
 	static char bytes[4 * MIB];
 	size_t n = 0, wanted = SIZE_MAX;
+	const char *cpu;
 
 	while (n < wanted && n < sizeof(bytes) - 1) {
-		ssize_t got = recv(fd, bytes + n, sizeof(bytes) - 1 - n, 0);
+		ssize_t got = recv(scraper->fd, bytes + n, sizeof(bytes) - 1 - n, 0);
 		const char *length, *end;
 
 		if (got <= 0)
@@ -104,18 +111,35 @@ static int receive(int fd, size_t *ret_body_bytes)
 		length = end ? strstr(bytes, "\r\nContent-Length: ") : NULL;
 		if (!length)
 			continue;
-		*ret_body_bytes = strtoul(length + strlen("\r\nContent-Length: "), NULL, 10);
-		wanted = (size_t)(end + 4 - bytes) + *ret_body_bytes;
+		scraper->body_bytes = strtoul(length + strlen("\r\nContent-Length: "), NULL, 10);
+		wanted = (size_t)(end + 4 - bytes) + scraper->body_bytes;
 	}
-	return n == wanted && strncmp(bytes, "HTTP/1.1 200 ", 13) == 0 ? 0 : 1;
+	cpu = strstr(bytes, "\nprocess_cpu_seconds_total ");
+	if (n != wanted || strncmp(bytes, "HTTP/1.1 200 ", 13) != 0 || !cpu)
+		return 1;
+	scraper->cpu_s = strtod(cpu + strlen("\nprocess_cpu_seconds_total "), NULL);
+	return 0;
+}
+
+static int reconnect(struct scraper *scraper)
+{
+	if (scraper->fd >= 0 && ++scraper->answered < SCRAPES_OF_A_CONNECTION)
+		return 0;
+	scraper->fd = close_fd(scraper->fd);
+	scraper->fd = spawn_connect(scraper->path);
+	scraper->answered = 0;
+	return scraper->fd < 0;
 }
 
 static int scrape(struct scraper *scraper)
 {
-	uint64_t begin = ticks_begin();
+	uint64_t begin;
 
+	if (reconnect(scraper) != 0)
+		return 1;
+	begin = ticks_begin();
 	if (send(scraper->fd, request, sizeof(request) - 1, MSG_NOSIGNAL) != sizeof(request) - 1 ||
-	    receive(scraper->fd, &scraper->body_bytes) != 0)
+	    receive(scraper) != 0)
 		return 1;
 	keep(&scraper->samples, ticks_end() - begin);
 	return 0;
@@ -133,13 +157,20 @@ static void *scrape_now_and_then(void *context)
 	return NULL;
 }
 
-static int connect_scraper(struct bench *bench)
+/* One after the other, with nothing else to do. *ret_cpu_us is the daemon's CPU time for one. */
+static int scrape_in_a_row(struct bench *bench, double *ret_cpu_us)
 {
-	char path[sizeof(bench->server.socket_path) + 16];
+	uint64_t n = bench->options->rounds * SCRAPES_IN_A_ROW;
+	double begin_s;
 
-	(void)snprintf(path, sizeof(path), "%s.metrics", bench->server.socket_path);
-	bench->scraper.fd = spawn_connect(path);
-	return bench->scraper.fd < 0 ? bench_error("cannot connect to %s", path) : 0;
+	if (scrape(&bench->scraper) != 0)
+		return bench_error("a scrape failed");
+	begin_s = bench->scraper.cpu_s;
+	for (uint64_t i = 0; i < n; i++)
+		if (scrape(&bench->scraper) != 0)
+			return bench_error("a scrape failed");
+	*ret_cpu_us = (bench->scraper.cpu_s - begin_s) * 1e6 / (double)n;
+	return 0;
 }
 
 /* --- Asking --------------------------------------------------------------------------------------- */
@@ -195,6 +226,9 @@ static int run_rounds(struct bench *bench)
 			if (turn(bench, (round + half) % 2, round) != 0)
 				return 1;
 	bench->n_few = bench->scraper.samples.n;
+	if (scrape_in_a_row(bench, &bench->few_cpu_us) != 0)
+		return 1;
+	bench->scraper.samples.n = bench->n_few; /* those that clients were asking beside are what counts */
 	return 0;
 }
 
@@ -217,10 +251,7 @@ static int open_spaces(struct bench *bench, kvc_client *client)
 		if (r != KVC_OK)
 			return bench_error("space %u: %s", i, kvc_strerror(r));
 	}
-	for (uint64_t i = 0; i < bench->options->rounds * SCRAPES_OF_MANY_SPACES; i++)
-		if (scrape(&bench->scraper) != 0)
-			return bench_error("a scrape failed");
-	return 0;
+	return scrape_in_a_row(bench, &bench->many_cpu_us);
 }
 
 static int run_many_spaces(struct bench *bench)
@@ -293,8 +324,11 @@ static void report_all(struct bench *bench)
 	(void)report_rounds(bench, "rpc.scraped.p50", bench->scraped.p50, p50);
 	(void)report_rounds(bench, "rpc.scraped.p99", bench->scraped.p99, p99);
 	few = report_scrapes(bench, "scrape.p50", "scrape.p99", 0, bench->n_few);
+	report_one(bench, "scrape.cpu", bench->few_cpu_us, "us", bench->few_cpu_us / 1e3 / TARGET_SCRAPE_MS, "5 ms");
 	slowest = report_scrapes(bench, "scrape.spaces256.p50", "scrape.spaces256.p99", bench->n_few,
 				 bench->scraper.samples.n);
+	report_one(bench, "scrape.spaces256.cpu", bench->many_cpu_us, "us",
+		   bench->many_cpu_us / 1e3 / TARGET_SCRAPE_MS, "5 ms");
 	report_one(bench, "scrape.spaces256.bytes", (double)bench->scraper.body_bytes, "B", 1, "itself");
 	report_target(bench, "target.scrape", few, "ms", TARGET_SCRAPE_MS);
 	report_target(bench, "target.scrape.spaces256", slowest, "ms", TARGET_SCRAPE_MS);
@@ -319,7 +353,8 @@ static int start(struct bench *bench)
 	    crew_start(&bench->crew, 1, &bench->store, 1) != 0 || crew_do(&bench->crew, &load) != 0)
 		return 1;
 	crew_stop(&bench->crew);
-	return store_open(&bench->store, 0) != 0 ? 1 : connect_scraper(bench);
+	(void)snprintf(bench->scraper.path, sizeof(bench->scraper.path), "%s.metrics", bench->server.socket_path);
+	return store_open(&bench->store, 0);
 }
 
 static void stop(struct bench *bench)
@@ -349,8 +384,8 @@ static int run(const struct bench_options *options)
 	(void)place_init();
 	report_begin("scrape", options->json,
 		     "rpc: fetches by asking, one after the other, among 1e6 blocks, alone and with a scrape every "
-		     "100 ms. scrape: from the\nrequest to the whole answer, of one space and of 256 with the longest "
-		     "names.");
+		     "100 ms. scrape: from the\nrequest to the whole answer, beside those fetches; of 256 spaces with "
+		     "the longest names, alone. cpu: of the daemon.");
 	if (!bench->asks.ticks || !bench->scraper.samples.ticks)
 		(void)bench_error("out of memory");
 	else

@@ -138,8 +138,9 @@ def test_scrape(kvbench):
     assert status == 0 and not err, err
     rows = rows_of(out, "scrape")
     assert list(rows) == ["rpc.alone.p50", "rpc.alone.p99", "rpc.scraped.p50", "rpc.scraped.p99", "scrape.p50",
-                          "scrape.p99", "scrape.spaces256.p50", "scrape.spaces256.p99", "scrape.spaces256.bytes",
-                          "target.scrape", "target.scrape.spaces256", "target.rpc_p99"], list(rows)
+                          "scrape.p99", "scrape.cpu", "scrape.spaces256.p50", "scrape.spaces256.p99",
+                          "scrape.spaces256.cpu", "scrape.spaces256.bytes", "target.scrape",
+                          "target.scrape.spaces256", "target.rpc_p99"], list(rows)
     assert all(row["value"] > 0 and row["ratio"] > 0 for row in rows.values()), rows
     assert rows["scrape.spaces256.bytes"]["value"] > 256 * 6 * 240, rows  # each quote takes two bytes, in six lines
 
