@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Prints the example of a configuration file: each setting with its help and its default, as comments below the sections'
- * headings. The build runs it; it is not installed.
+ * Prints the example of a configuration file: each setting with its help and its default, as comments below the
+ * sections' headings. The build runs it; it is not installed.
  */
 #include "daemon/config-table.h"
 

@@ -13,8 +13,8 @@ cross_packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 # What the tests of kvctl's completion scripts let read them, beside bash.
 shell_packages=(zsh fish)
 
-# What the tests of kvpaged as a service run: systemd-analyze, systemd-socket-activate, journalctl, and systemd itself in
-# namespaces of its own. procps has the kill of ExecReload=.
+# What the tests of kvpaged as a service run: systemd-analyze, systemd-socket-activate, journalctl, and systemd itself
+# in namespaces of its own. procps has the kill of ExecReload=.
 service_packages=(systemd procps)
 
 # What tests/model/run.sh checks its model with.

@@ -56,9 +56,9 @@ struct http_server {
 
 /*
  * Listens where the configuration says, if anywhere; a socket of that name that was passed stands for the Unix one.
- * rpc_fd is the clients' socket if that was passed (otherwise -1): ours is beside it unless the configuration says more.
- * A place that nobody named and that cannot be had is no error: the log says so. The server's loop and configuration are there already. Results: 0,
- * or -EINVAL and *error.
+ * rpc_fd is the clients' socket if that was passed (otherwise -1): ours is beside it unless the configuration says
+ * more. A place that nobody named and that cannot be had is no error: the log says so. The server's loop and
+ * configuration are there already. Results: 0, or -EINVAL and *error.
  */
 int http_server_open(struct http_server *http, struct server *server, struct activation *activation, int rpc_fd,
 		     struct host_error *error);

@@ -16,7 +16,7 @@
 bool journal_reads(int fd);
 
 /*
- * text is printable. id NULL: none; client NULL: the line is not about one. Results: 0, or negative errno; then the line
- * must go elsewhere.
+ * text is printable. id NULL: none; client NULL: the line is not about one. Results: 0, or negative errno; then the
+ * line must go elsewhere.
  */
 int journal_put(int priority, const char *id, const struct log_client *client, const char *text);

@@ -24,8 +24,8 @@ int systemd_take_fds(char ***ret_names);
 bool systemd_is_told(void);
 
 /*
- * Sends assignments, one a line. Nothing comes of it when nobody wants to be told, and whoever does not receive it loses
- * it. last: the environment forgets NOTIFY_SOCKET.
+ * Sends assignments, one a line. Nothing comes of it when nobody wants to be told, and whoever does not receive it
+ * loses it. last: the environment forgets NOTIFY_SOCKET.
  */
 void systemd_tell(const char *assignments, bool last);
 

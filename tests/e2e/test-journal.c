@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Entries of the journal, as the journal gets them: the test is the journal, at the place where libsystemd looks for it,
- * in a mount namespace of its own.
+ * Entries of the journal, as the journal gets them: the test is the journal, at the place where libsystemd looks for
+ * it, in a mount namespace of its own.
  */
 #include "tests/lib/harness.h"
 

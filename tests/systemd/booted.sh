@@ -91,7 +91,8 @@ works() {
 
 reload() {
 	systemctl reload kvpaged.service &&
-		await eval 'journalctl -q MESSAGE_ID=816fbbaf695143f3bf1fae126417c43c | grep "configuration reloaded"' &&
+		await eval \
+			'journalctl -q MESSAGE_ID=816fbbaf695143f3bf1fae126417c43c | grep "configuration reloaded"' &&
 		is "$(property SubState)" running
 }
 
@@ -119,7 +120,8 @@ restarted() {
 watchdog() {
 	mkdir -p /run/systemd/system/kvpaged.service.d
 	printf '[Service]\nWatchdogSec=2s\n' >/run/systemd/system/kvpaged.service.d/watchdog.conf
-	systemctl daemon-reload && systemctl restart kvpaged.service && sleep 5 && is "$(property NRestarts)" 0 || return
+	systemctl daemon-reload && systemctl restart kvpaged.service && sleep 5 &&
+		is "$(property NRestarts)" 0 || return
 	kill -STOP "$(property MainPID)" && await restarted && kvctl status
 }
 
@@ -138,7 +140,8 @@ tenant() {
 	mkdir -p /etc/sysusers.d
 	echo 'u kvpaged-a - "kvpaged for a" /nonexistent' >/etc/sysusers.d/kvpaged-a.conf
 	systemd-sysusers kvpaged-a.conf && printf '[arena]\nbytes = 64MiB\n' >/etc/kvpaged/a.conf || return
-	systemctl start kvpaged@a.service && is "$(stat -c %U "/proc/$(property MainPID kvpaged@a.service)")" kvpaged-a &&
+	systemctl start kvpaged@a.service &&
+		is "$(stat -c %U "/proc/$(property MainPID kvpaged@a.service)")" kvpaged-a &&
 		as_nobody kvpaged-a kvctl --socket /run/kvpaged-a/kvpaged.sock status || return
 	if as_nobody kvpaged kvctl --socket /run/kvpaged-a/kvpaged.sock status; then
 		return 1

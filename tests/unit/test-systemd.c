@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What whoever started us wants and gives, by the environment: it is taken once, and a child would not inherit it. Sockets
- * are found by name.
+ * What whoever started us wants and gives, by the environment: it is taken once, and a child would not inherit it.
+ * Sockets are found by name.
  */
 #include "tests/lib/harness.h"
 
