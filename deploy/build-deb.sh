@@ -60,7 +60,7 @@ copy_source() {
 main() {
 	local version
 	parse "$@"
-	install_packages "${build_packages[@]}" "${deb_packages[@]}"
+	install_packages "${build_packages[@]}" "${deb_packages[@]}" "${docs_packages[@]}"
 	version=$(dpkg-parsechangelog --file "$root/deploy/debian/changelog" --show-field Version)
 	version=${version%-*}
 	work=$(mktemp -d)

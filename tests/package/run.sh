@@ -92,7 +92,8 @@ main() {
 	parse "$@"
 	[ "$(id -u)" -eq 0 ] || skip_all "this needs root"
 	command -v mmdebstrap >/dev/null && command -v lintian >/dev/null && command -v dh >/dev/null ||
-		(install_packages "${build_packages[@]}" "${deb_packages[@]}" "${package_test_packages[@]}") >&2 ||
+		(install_packages "${build_packages[@]}" "${deb_packages[@]}" "${docs_packages[@]}" \
+			"${package_test_packages[@]}") >&2 ||
 		skip_all "packages that it needs cannot be installed"
 	mirror_answers >&2 || skip_all "no Debian mirror can be reached"
 	work=$(mktemp -d)
