@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# run-booted.sh BUILD_DIR [SANITIZERS]: systemd itself runs the installed units. It boots in namespaces of its own, on an
-# overlay of this machine's files whose upper layer is memory, with nothing started but what booted.sh starts; nothing of
-# it reaches the machine. Prints booted.sh's TAP; skipped where namespaces, overlays or control groups cannot be had.
+# run-booted.sh BUILD_DIR [SANITIZERS]: systemd itself runs the installed units. It boots in namespaces of its own, on
+# an overlay of this machine's files whose upper layer is memory, with nothing started but what booted.sh starts; none
+# of it reaches the machine. Prints booted.sh's TAP; skipped where namespaces, overlays or control groups cannot be had.
 set -u
 build=$(cd "${1:?usage: run-booted.sh BUILD_DIR [SANITIZERS]}" && pwd)
 sanitizers=${2:-}
