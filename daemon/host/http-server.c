@@ -147,6 +147,7 @@ static void on_turn(uv_idle_t *idle)
 	if (first) {
 		list_unlink(first);
 		answer_request(http, list_entry(first, struct http_connection, waiting), now_ns);
+		vigil_pardon(&http->server->vigil);
 	}
 	http_server_settle(http, now_ns);
 }

@@ -30,6 +30,11 @@ void vigil_note(struct vigil *vigil)
 	vigil->came = true;
 }
 
+void vigil_pardon(struct vigil *vigil)
+{
+	vigil->until_ns = uv_hrtime() + vigil->spin.limit_ns;
+}
+
 void vigil_begin(struct vigil *vigil)
 {
 	if (!vigil->came)

@@ -24,5 +24,8 @@ void vigil_init(struct vigil *vigil, uv_loop_t *loop, uint32_t spin_us);
 /* A request came. */
 void vigil_note(struct vigil *vigil);
 
+/* The loop was busy with something else, which is no waiting: what came meanwhile is found by the next poll. */
+void vigil_pardon(struct vigil *vigil);
+
 /* Requests are answered, if any came, and the loop is about to poll. */
 void vigil_begin(struct vigil *vigil);
