@@ -97,6 +97,22 @@ void service_stop(pid_t pid)
 	assert_int_equal(process_wait(pid, SERVICE_WAIT_MS), 0);
 }
 
+void service_await_listener(const char *socket_path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int waited_ms = 0;
+
+	assert_true(fd >= 0);
+	assert_true(strlen(socket_path) < sizeof(address.sun_path));
+	memcpy(address.sun_path, socket_path, strlen(socket_path));
+	while (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		assert_true((waited_ms += 5) < SERVICE_WAIT_MS);
+		service_pause_ms(5);
+	}
+	(void)close(fd);
+}
+
 bool service_serves(const char *socket_path)
 {
 	struct test_peer peer;

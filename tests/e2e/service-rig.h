@@ -36,6 +36,9 @@ pid_t service_start(const char *socket_path, int stderr_fd);
 /* SIGTERM; it must end in order. */
 void service_stop(pid_t pid);
 
+/* Waits until somebody listens there. */
+void service_await_listener(const char *socket_path);
+
 /* Whether a client is served there. */
 bool service_serves(const char *socket_path);
 

@@ -57,16 +57,6 @@ static int open_log(void)
 	return fd;
 }
 
-static void await_socket(const char *path)
-{
-	struct stat status;
-
-	for (int waited_ms = 0; stat(path, &status) < 0; waited_ms += 5) {
-		assert_true(waited_ms < SERVICE_WAIT_MS);
-		service_pause_ms(5);
-	}
-}
-
 /*
  * systemd-socket-activate listens on the paths (the second may be NULL) and becomes kvpaged with the first connection.
  * socket.path is "own" in the test's directory. Sanitizers' options must be handed on by name.
@@ -95,7 +85,7 @@ static pid_t activate(const char *first, const char *second, const char *names)
 	argv[n++] = (char *)"--arena-bytes";
 	argv[n++] = (char *)"16MiB";
 	pid = process_start(argv, log, log);
-	await_socket(second ? second : first);
+	await_log(second ? " as 4." : " as 3."); /* it says so when it listens */
 	return pid;
 }
 
@@ -118,15 +108,14 @@ static mode_t mode_of(const char *path)
 static void test_passed(void **state)
 {
 	const char *path = service_path("passed");
-	char says[256];
 	pid_t pid;
 
 	needs_activate();
 	pid = activate(path, NULL, "rpc");
 	assert_int_equal(chmod(path, 0666), 0);
 	assert_true(service_serves(path));
-	(void)snprintf(says, sizeof(says), "ready: socket %s (passed), arena 16.0 MiB", path);
-	assert_true(logged(says));
+	assert_true(logged("ready: socket "));
+	assert_true(logged("/passed (passed), arena 16.0 MiB"));
 	assert_int_equal(mode_of(path), 0666);
 	assert_int_equal(access(service_path("own"), F_OK), -1);
 	assert_int_equal(access(service_path("own.lock"), F_OK), -1);

@@ -153,8 +153,7 @@ static void check_lines(bool named, bool reachable)
 		journal = service_datagrams(JOURNAL "/socket");
 	open_stream(&stream, named);
 	pid = service_start(service_path("s"), stream.ends[1]);
-	while (access(service_path("s"), F_OK) < 0)
-		service_pause_ms(5);
+	service_await_listener(service_path("s"));
 	assert_true(service_serves(service_path("s")));
 	service_stop(pid);
 	assert_memory_equal(close_stream(&stream), "<6>kvpaged 0.1.0 ready: socket ", 30);
