@@ -61,6 +61,15 @@ programs_answer() {
 		! inside ldd /usr/bin/kvpaged /usr/bin/kvctl | grep 'not found'
 }
 
+# What systemd will find when it boots.
+service_is_there() {
+	inside getent passwd kvpaged && inside getent group kvpaged &&
+		[ -f "$tree/etc/kvpaged/kvpaged.conf" ] &&
+		[ -L "$tree/etc/systemd/system/sockets.target.wants/kvpaged.socket" ] &&
+		[ -L "$tree/etc/systemd/system/multi-user.target.wants/kvpaged.service" ] &&
+		inside systemd-analyze verify --man=no kvpaged.service
+}
+
 start_daemon() {
 	local tries
 	install -d -o 65534 -g 65534 "$tree/tmp/run" || return
@@ -132,6 +141,7 @@ check "what the packages depend on is installed" install_dependencies
 list_files >"$work/before"
 check "the packages are installed" install_ours
 check "the programs and their libraries are there" programs_answer
+check "the user, the units and the configuration are there" service_is_there
 check "a program is compiled against libkvclient-dev" consumer_is_compiled
 if [ -e "$tree/proc/self/fd" ]; then
 	check "kvpaged starts as nobody, without capabilities" start_daemon
