@@ -42,6 +42,13 @@ make_world() {
 		mount -t tmpfs -o mode=1777 tmpfs "$n/dev/shm" && ln -s pts/ptmx "$n/dev/ptmx"
 }
 
+# The source tree, where an empty directory hides it.
+show_sources() {
+	case $root/ in
+	/tmp/* | /run/* | /dev/*) mkdir -p "$1$root" && mount --bind "$root" "$1$root" ;;
+	esac
+}
+
 # Only kvpaged's units and the test are started, whatever this machine has enabled.
 write_units() {
 	local units=$1/etc/systemd/system
@@ -67,7 +74,7 @@ END
 # In the namespaces, before systemd: $1 is a directory for the overlay, $2 where booted.sh's output is to be seen.
 become_systemd() {
 	local n=$1/root
-	mount --make-rprivate / && make_overlay "$1" && make_world "$n" && write_units "$n" || exit 2
+	mount --make-rprivate / && make_overlay "$1" && make_world "$n" && show_sources "$n" && write_units "$n" || exit 2
 	touch "$n/run/tap" && mount --bind "$2" "$n/run/tap" || exit 2
 	DESTDIR="$n" $meson install -C "$build" --no-rebuild >"$2" 2>&1 || exit 2
 	: >"$2"
