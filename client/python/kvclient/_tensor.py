@@ -7,6 +7,7 @@ imported it. Other objects come in through DLPack or the buffer protocol.
 """
 from __future__ import annotations
 
+import importlib
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -124,3 +125,9 @@ def empty(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
 
 def is_uint16(array: Array) -> bool:
     return isinstance(array, np.ndarray) and array.dtype == np.uint16
+
+
+def empty_torch(shape: tuple[int, ...], dtype: str) -> Array:
+    """Only called for those who gave a tensor: torch is there."""
+    torch = importlib.import_module("torch")
+    return torch.empty(shape, dtype={"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[dtype])

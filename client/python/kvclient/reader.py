@@ -193,8 +193,8 @@ class Block:
         hold = _Hold(self)
         tile = self._tile(which, layer, head)
         memory = (ctypes.c_uint8 * tile.n).from_address(tile.bytes)
-        memory._hold = hold  # type: ignore[attr-defined]
-        memory._block = self  # type: ignore[attr-defined]
+        memory._hold = hold
+        memory._block = self
         return np.frombuffer(memoryview(memory).toreadonly(), np.uint8)
 
     def decode(self, which: str, layer: int, head: int, out: Any = None, *, dtype: Optional[str] = None) -> Any:

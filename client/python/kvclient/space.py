@@ -179,10 +179,10 @@ class Space:
               strict: bool = False) -> Fetched:
         """Decodes blocks into one K and one V array, the i-th block from token i * block_tokens on.
 
-        New arrays of numpy, of this dtype (None: the space's; bf16 comes as uint16), unless out=(k, v) gives them: numpy
-        arrays or CPU tensors [layers, heads, at least len(keys) * block_tokens, head_dim], None where K or V is not
-        wanted. into=[(k, v), ...] gives a pair for each key instead. Blocks that cannot be read have their reason in the
-        result's statuses; strict raises for the first.
+        New arrays of numpy, of this dtype (None: the space's; bf16 comes as uint16), unless out=(k, v) gives them:
+        numpy arrays or CPU tensors [layers, heads, at least len(keys) * block_tokens, head_dim], None where K or V is
+        not wanted. into=[(k, v), ...] gives a pair for each key instead. Blocks that cannot be read have their reason
+        in the result's statuses; strict raises for the first.
         """
         if out is not None and into is not None:
             raise ValueError("out and into exclude each other")
