@@ -14,6 +14,7 @@ from .client import Client
 from .errors import (AccessDenied, BadValue, Conflict, ConnectionLost, Corrupt, Fault, Forked, Full, Invalid, KvError,
                      KvOSError, Missing, NoDaemon, NotAllowed, SpaceError, StagingFull, Stale, Status, TimedOut)
 from .events import Event, EventCursor, EventKind, Events
+from .keys import prefix_keys
 from .reader import Block, Reader
 from .records import (Append, Appended, BlockInfo, Completion, ConfigItem, Evicted, Fate, Fetched, Histogram, Info,
                       SpaceStats, Stats, Verify, Why)
@@ -27,5 +28,5 @@ __all__ = [
     "ConfigItem", "Conflict", "ConnectionLost", "Corrupt", "DTYPES", "Event", "EventCursor", "EventKind", "Events",
     "Evicted", "Fate", "Fault", "Fetched", "Forked", "Full", "Histogram", "Info", "Invalid", "KvError", "KvOSError",
     "Missing", "NoDaemon", "NotAllowed", "Reader", "Schema", "Space", "SpaceError", "SpaceStats", "StagingFull",
-    "Stale", "Stats", "Status", "TimedOut", "Verify", "Why",
+    "Stale", "Stats", "Status", "TimedOut", "Verify", "Why", "prefix_keys",
 ]

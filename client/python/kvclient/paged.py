@@ -49,7 +49,7 @@ def bits_per_value(codec: str, which: str, tokens: int, head_dim: int) -> float:
     assert parts is not None
     if which == "K":
         return int(parts[1]) + 32 / tokens
-    return int(parts[1]) + (16 / int(parts[2]) if parts[2] else 32 / head_dim)
+    return int(parts[1]) + (8 / int(parts[2]) if parts[2] else 32 / head_dim)
 
 
 def choose_page(codec: tuple[str, str], heads: int, dim_k: int, dim_v: int, page_bytes: int) -> tuple[int, int]:
