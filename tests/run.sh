@@ -120,7 +120,7 @@ main() {
 	[ "$cross" = yes ] || cross_packages=()
 	install_packages "${build_packages[@]}" make "${bench_packages[@]}" "${shell_packages[@]}" \
 		"${docs_packages[@]}" "${metrics_packages[@]}" "${service_packages[@]}" "${deploy_test_packages[@]}" \
-		"${cross_packages[@]}"
+		"${python_packages[@]}" "${cross_packages[@]}"
 	find_meson
 	local logs=("$build/meson-logs/testlog.json")
 	say "building with address and undefined-behaviour sanitizers in $build"

@@ -50,8 +50,8 @@ def restore(client: kv.Client, path: str) -> int:
         return 1
     k, v = (np.zeros((toy.LAYERS, toy.HEADS, len(saved["tokens"]), toy.DIM), np.float32) for _ in "kv")
     toy.Model().forward(saved["tokens"], k, v, 0)
-    error = np.abs(got.k - k[:, :, :got.prefix_tokens]).mean() / np.abs(k).mean()
-    print(f"restored {got.prefix_tokens} tokens in {took * 1000:.1f} ms; mean error of K {error:.2%}")
+    off = np.abs(got.k - k[:, :, :got.prefix_tokens]).mean() / np.abs(k).mean()
+    print(f"restored {got.prefix_tokens} tokens in {took * 1000:.1f} ms; mean error of K {off:.2%}")
     return 0
 
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small transformer in numpy for the examples: its weights are random, so its text is nonsense, but its K and V depend
-on every token before, as a real model's do. Tokens are bytes."""
+"""A small transformer in numpy for the examples. Tokens are bytes. Its weights are random, so its text is nonsense, but
+its K and V depend on every token before, as a real model's do."""
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 import kvclient as kv
 
+Array = np.ndarray[Any, np.dtype[np.float32]]
 LAYERS, HEADS, DIM, BLOCK = 2, 4, 32, 32
 WIDTH = HEADS * DIM
 SYLLABLES = [first + second for first in "bdfgklmnprstvwzh" for second in "a e i o u ai oo ay en or is ut".split()]
@@ -21,7 +24,7 @@ class Model:
         self.weights = random.standard_normal((LAYERS, 4, WIDTH, WIDTH), dtype=np.float32) / np.sqrt(WIDTH)
         self.computed = 0
 
-    def forward(self, tokens: list[int], k: np.ndarray, v: np.ndarray, past: int) -> int:
+    def forward(self, tokens: list[int], k: Array, v: Array, past: int) -> int:
         """Runs tokens[past:], writes their K and V, and returns the most likely next token."""
         x = self.embedding[tokens[past:]]
         n, total = len(x), len(tokens)

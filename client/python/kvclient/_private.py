@@ -24,6 +24,7 @@ _START_LIMIT_S = 30.0
 _STOP_LIMIT_S = 10.0
 _GUARD = """
 "$@" <&- & daemon=$!
+echo "$daemon" >"$KVCLIENT_DIRECTORY/pid"
 read -r _
 kill "$daemon" 2>/dev/null
 wait "$daemon"
@@ -42,6 +43,7 @@ class PrivateDaemon:
         directory = tempfile.mkdtemp(prefix="kvclient-")
         self.socket = os.path.join(directory, "socket")
         self._log = os.path.join(directory, "log")
+        self._pid = os.path.join(directory, "pid")
         config = os.path.join(directory, "config")
         with open(config, "w", encoding="ascii"), open(self._log, "wb") as log:
             os.chmod(config, 0o600)
@@ -59,8 +61,8 @@ class PrivateDaemon:
         while True:
             try:
                 return Client(self.socket, name="kvclient.paged")
-            except (NoDaemon, ConnectionError) as error:
-                if time.monotonic() < end and not self._said_no():
+            except ConnectionError as error:
+                if time.monotonic() < end and not self._ended():
                     time.sleep(0.01)
                     continue
                 words = self._last_words()
@@ -73,13 +75,18 @@ class PrivateDaemon:
             lines = log.read().splitlines()
         return lines[-1] if lines else "it says nothing"
 
-    def _said_no(self) -> bool:
-        """Whether the daemon ended: the guard has no child any more."""
+    def _ended(self) -> bool:
+        """Whether the daemon is dead, or gone."""
         try:
-            with open(f"/proc/{self._guard.pid}/task/{self._guard.pid}/children", encoding="ascii") as children:
-                return children.read().strip() == "" and os.path.getsize(self._log) > 0
-        except OSError:
+            with open(self._pid, encoding="ascii") as number:
+                daemon = number.read().strip()
+        except FileNotFoundError:
             return False
+        try:
+            with open(f"/proc/{daemon}/stat", encoding="ascii", errors="replace") as stat:
+                return stat.read().rpartition(")")[2].split()[0] == "Z"
+        except FileNotFoundError:
+            return daemon != ""  # the guard is writing the number
 
     def close(self) -> None:
         """Ends it and waits for that; in a child after fork() nothing happens."""

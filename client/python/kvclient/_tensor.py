@@ -19,7 +19,8 @@ Array = Any  # numpy.ndarray or torch.Tensor
 
 AXES = ("layers", "heads", "tokens", "head_dim")
 _NUMPY_NAMES = {np.dtype(np.float32): "f32", np.dtype(np.float16): "f16"}
-NUMPY_TYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "bf16": np.dtype(np.uint16)}
+NUMPY_TYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16),
+                                         "bf16": np.dtype(np.uint16)}
 _TORCH_NAMES = {"torch.float32": "f32", "torch.float16": "f16", "torch.bfloat16": "bf16"}
 
 

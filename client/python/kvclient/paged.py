@@ -124,8 +124,8 @@ class BitPackedKVCache:
     A page holds K and V of some heads over the tokens of a block, of one batch entry: page_size_kb decides how many
     heads (and, where that does not come near, whether a block has 64, 128 or 256 tokens). trellis: codecs with less
     error that take longer to pack. codec: a name of kvclient.CODECS for both, or a pair for K and V, instead of
-    num_bits. client: a connection to use (and to leave open); None: of its own, to `socket`, or to the default daemon, or to a
-    private one with an arena of arena_bytes.
+    num_bits. client: a connection to use (and to leave open); None: of its own, to `socket`, or to the default daemon,
+    or to a private one with an arena of arena_bytes.
 
     May be used from any thread.
     """

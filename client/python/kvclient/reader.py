@@ -138,7 +138,9 @@ class Block:
         free = functools.partial(free_part, client._life, unpin, handle) if owner is None else \
             functools.partial(owner.unpin, client._life, unpin, handle)
         self._life = Lifeline("block", free)
-        self._lives = [client._life, self._life] if owner is None else [client._life, owner.life, self._life]
+        self._lives: list[Lifeline] = [client._life, self._life]
+        if owner is not None:
+            self._lives.insert(1, owner.life)
         self._client = client
         self._handle = handle
         self.key = key

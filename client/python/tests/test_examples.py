@@ -52,8 +52,8 @@ def test_chat(daemon):
 
 
 def test_interactive_chat(daemon):
-    done = subprocess.run([sys.executable, str(EXAMPLES / "chat.py"), "--interactive"], input="Hello.\nkill\nStill?\n\n",
-                          capture_output=True, text=True, env={**os.environ, "KVPAGED_SOCKET": daemon.socket})
+    done = subprocess.run([sys.executable, str(EXAMPLES / "chat.py"), "--interactive"], capture_output=True, text=True,
+                          input="Hello.\nkill\nStill?\n\n", env={**os.environ, "KVPAGED_SOCKET": daemon.socket})
     assert done.returncode == 0 and done.stdout.count("from the cache]") == 2, done.stdout + done.stderr
 
 

@@ -240,8 +240,8 @@ SLOW = {
 
 @pytest.mark.parametrize("name", SLOW)
 def test_gil_is_released(daemon, name):
-    """The daemon is stopped when the call is made, and only another Python thread continues it: a call that kept the GIL
-    would wait for the daemon until its time is out."""
+    """The daemon is stopped when the call is made, and only another Python thread continues it: a call that kept the
+    GIL would wait for the daemon until its time is out."""
     with kv.Client(daemon.socket, timeout=5) as client:
         client._test_socket = daemon.socket
         space = client.space("s", EXACT)
