@@ -74,7 +74,8 @@ END
 # In the namespaces, before systemd: $1 is a directory for the overlay, $2 where booted.sh's output is to be seen.
 become_systemd() {
 	local n=$1/root
-	mount --make-rprivate / && make_overlay "$1" && make_world "$n" && show_sources "$n" && write_units "$n" || exit 2
+	mount --make-rprivate / && make_overlay "$1" && make_world "$n" && show_sources "$n" &&
+		write_units "$n" || exit 2
 	touch "$n/run/tap" && mount --bind "$2" "$n/run/tap" || exit 2
 	DESTDIR="$n" $meson install -C "$build" --no-rebuild >"$2" 2>&1 || exit 2
 	: >"$2"
