@@ -41,7 +41,8 @@ class View(NamedTuple):
 
 
 def is_torch(array: Array) -> bool:
-    return type(array).__module__.split(".")[0] == "torch" and hasattr(array, "data_ptr")
+    """Whether it is a tensor, also one of a class made from torch's."""
+    return any(kind.__module__.split(".")[0] == "torch" for kind in type(array).__mro__) and hasattr(array, "data_ptr")
 
 
 def _numpy_view(array: np.ndarray[Any, Any], what: str, dtype: Optional[str], writable: bool) -> View:

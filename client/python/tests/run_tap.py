@@ -18,6 +18,11 @@ class Tap:
         self.out = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
 
+    def close(self):
+        sys.stdout.close()
+        sys.stdout = sys.__stdout__
+        self.out.close()
+
     def comment(self, text):
         for line in text.splitlines():
             print(f"# {line}", file=self.out)
@@ -59,6 +64,7 @@ def main():
                           "-W", "error::pytest.PytestUnraisableExceptionWarning",
                           str(HERE), *sys.argv[1:]], plugins=[tap])
     print(f"1..{tap.count}", file=tap.out)
+    tap.close()
     return int(status)
 
 
