@@ -1,74 +1,123 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Measures what the codecs do to a model's output: greedy tokens equal to the uncompressed cache, and
-# perplexity. eval.py says how each number is defined.
+# Evaluates kvpaged on a model of transformers: makes a venv with what that needs, fetches the model, builds the
+# daemon where there is none, and lets evaluate.py do the rest.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-kvworker=${KVWORKER_BIN:-$root/build/client/worker/kvworker}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/kvpaged
+models=${KVPAGED_MODELS:-$cache}
+build=$root/build
+venv=${KVPAGED_EVAL_VENV:-$cache/eval-venv}
+work=
+out=
 quick=no
-model=
-codecs=f16,q8,q6,q5,q4,t8g32,t6g32,t4g32
-free=f16,q8,q6,t6g32
+install=yes
 more=()
+
+# shellcheck source=deploy/packages.sh
+. "$root/deploy/packages.sh"
 
 usage() {
 	cat <<END
 Usage: tests/eval/run.sh [OPTION...]
 
-All 20 prompts of tests/data/prompts.txt and the text of tests/data/perplexity.txt with SmolLM2-135M-Instruct
-(client/worker/get-smollm2.sh downloads it), with attention on decoded and on packed blocks: a quarter of an hour.
-Fails when fewer than 99 % of the tokens are equal at q8, in either form.
+What kvpaged does to the answers, the memory and the time of SmolLM2-135M-Instruct in transformers. Writes
+docs/evaluation.md, docs/evaluation/results.json and pictures. It takes one to two hours on two cores, and goes on where
+it was broken off when it is run again.
 
-  --quick           only tokens at q8, with the built-in model: seconds
-  --codecs LIST     of K and V, or K/V [$codecs]
-  --free LIST       those that also generate freely [$free]
-  --model MODEL     another model, as kvworker takes it
-  --kvworker PATH   the program [\$KVWORKER_BIN, or build/client/worker/kvworker]
-  --threads N       threads of kvworker
-  --json            one JSON object a line
-  -h, --help        print this help
+  --quick            a little of everything with a small model of random weights, in a minute; writes into --work
+  --build DIR        where kvpaged is, or will be built [build]
+  --venv DIR         a venv with what tests/eval/requirements.txt names, made when it is missing
+                     [\$KVPAGED_EVAL_VENV, or ~/.cache/kvpaged/eval-venv]
+  --no-install       install and download nothing: fail when something is missing
+  --work DIR         results so far, and what can be made again [build-eval, build-eval/quick]
+  --out DIR          where evaluation.md goes [docs, or with --quick the same as --work]
+  --stages LIST      only these: errors, adversarial, pages, forced, greedy, follow, first_token, overhead, memory
+  --fresh LIST       forget these stages' results first
+  --caches LIST      codecs of K/V for the stages forced, greedy and follow: q8/q8,q6/f32
+  --threads N        of torch [1]
+  --report           only write the report of the results that are there
+  -h, --help         print this help
+
+pip takes packages from where it is configured to. A CPU build of torch is enough, and ten times smaller than the one
+that PyPI has for Linux; PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS can name a place that has it.
 END
 }
 
-die() {
-	printf 'tests/eval/run.sh: %s\n' "$*" >&2
-	exit 1
-}
-
-while [ $# -gt 0 ]; do
-	case $1 in
-	--quick) quick=yes ;;
-	--json) more+=(--json) ;;
-	--codecs | --free | --model | --kvworker | --threads)
-		[ $# -ge 2 ] || die "$1 wants a value; see --help"
+parse() {
+	while [ $# -gt 0 ]; do
 		case $1 in
-		--codecs) codecs=$2 ;;
-		--free) free=$2 ;;
-		--model) model=$2 ;;
-		--kvworker) kvworker=$2 ;;
-		--threads) more+=(--threads "$2") ;;
+		--quick) quick=yes ;;
+		--no-install) install=no ;;
+		--report) more+=(--report) ;;
+		--build | --venv | --work | --out | --stages | --fresh | --caches | --threads)
+			[ $# -ge 2 ] || die "$1 wants a value; see --help"
+			case $1 in
+			--build) build=$(realpath -m -- "$2") ;;
+			--venv) venv=$(realpath -m -- "$2") ;;
+			--work) work=$(realpath -m -- "$2") ;;
+			--out) out=$(realpath -m -- "$2") ;;
+			*) more+=("$1" "$2") ;;
+			esac
+			shift
+			;;
+		-h | --help)
+			usage
+			exit 0
+			;;
+		*) die "unknown option '$1'; see --help" ;;
 		esac
 		shift
-		;;
-	-h | --help)
-		usage
-		exit 0
-		;;
-	*) die "unknown option '$1'; see --help" ;;
-	esac
-	shift
-done
+	done
+}
 
-[ -x "$kvworker" ] || die "no program $kvworker: build it, or name it with --kvworker"
+# The file that marks a complete venv is a copy of what was installed.
+prepare_venv() {
+	local marker=$venv/installed-requirements.txt
+	if cmp -s "$here/requirements.txt" "$marker"; then
+		return
+	fi
+	[ $install = yes ] || die "no venv in $venv; without --no-install it is made"
+	say "installing torch, transformers and others into $venv" >&2
+	python3 -m venv "$venv" || die "python3 cannot make a venv (Debian: apt install python3-venv)"
+	"$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt" ||
+		die "pip could not install what $here/requirements.txt names"
+	cp "$here/requirements.txt" "$marker"
+}
 
-if [ $quick = yes ]; then
-	more+=(--codecs q8)
-	model=${model:-tiny}
-else
-	more+=(--codecs "$codecs" --free "$free" --text "$root/tests/data/perplexity.txt")
-	model=${model:-smollm2}
-fi
-exec python3 "$here/eval.py" --kvworker "$kvworker" --model "$model" --prompts "$root/tests/data/prompts.txt" \
-	--q8-least 0.99 "${more[@]}"
+prepare_build() {
+	if [ -x "$build/daemon/kvpaged" ] && [ -e "$build/client/libkvclient.so.0" ]; then
+		return
+	fi
+	[ $install = yes ] || die "no kvpaged in $build; name a build directory with --build"
+	install_packages "${build_packages[@]}" >&2
+	find_meson
+	say "building in $build" >&2
+	configure "$build" "$root" --buildtype=release
+	quietly "${meson[@]}" compile -C "$build"
+}
+
+main() {
+	parse "$@"
+	prepare_venv
+	prepare_build
+	if [ $quick = yes ]; then
+		work=${work:-$root/build-eval/quick}
+		out=${out:-$work}
+		more+=(--quick)
+	else
+		work=${work:-$root/build-eval}
+		out=${out:-$root/docs}
+		[ $install = no ] || "$root/client/worker/get-smollm2.sh" "$models" >/dev/null
+		more+=(--model "$models/SmolLM2-135M-Instruct.Q4_1.gguf")
+	fi
+	mkdir -p "$work"
+	# The model is a file here; nothing is to be looked up elsewhere.
+	HF_HUB_OFFLINE=1 KVCLIENT_LIBRARY=$build/client/libkvclient.so.0 PYTHONPATH=$root/client/python \
+		exec "$venv/bin/python" "$here/evaluate.py" --root "$root" --kvpaged "$build/daemon/kvpaged" \
+		--work "$work" --out "$out" "${more[@]}"
+}
+
+main "$@"

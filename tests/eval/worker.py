@@ -34,7 +34,7 @@ def run_worker(args, *more):
         command += ["--threads", str(args.threads)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if done.returncode != 0:
-        sys.exit(f"eval.py: {' '.join(command)}: exit status {done.returncode}")
+        sys.exit(f"worker.py: {' '.join(command)}: exit status {done.returncode}")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -51,9 +51,9 @@ def generate(args, cache, *more):
                       *more)
     for run in runs:
         if run["tokens_prompt"] < run["block_tokens"]:
-            sys.exit(f"eval.py: a prompt has only {run['tokens_prompt']} tokens: no block of it is finished")
+            sys.exit(f"worker.py: a prompt has only {run['tokens_prompt']} tokens: no block of it is finished")
         if run["tokens_generated"] != args.tokens:
-            sys.exit("eval.py: a generation ended early")
+            sys.exit("worker.py: a generation ended early")
     return [run["tokens"] for run in runs]
 
 
@@ -82,7 +82,7 @@ def measure_equal(args, report):
     reference = generate(args, REFERENCE)
     shares = {}
     if compare(reference, follow(args, REFERENCE, reference))[0] != 1:
-        sys.exit("eval.py: the uncompressed run does not follow itself: the comparison is worth nothing")
+        sys.exit("worker.py: the uncompressed run does not follow itself: the comparison is worth nothing")
     for cache in args.caches:
         shares[cache], _ = compare(reference, follow(args, cache, reference))
         report(cache, "tokens_equal", shares[cache], "ratio", 1.0)
@@ -133,7 +133,7 @@ class Report:
 def check_least(args, shares):
     for (codec, form), share in shares.items():
         if codec == "q8" and share < args.q8_least:
-            sys.exit(f"eval.py: only {share:.2%} of the tokens are equal at q8 ({form}), not {args.q8_least:.0%}")
+            sys.exit(f"worker.py: only {share:.2%} of the tokens are equal at q8 ({form}), not {args.q8_least:.0%}")
 
 
 def parse():
