@@ -69,7 +69,7 @@ def _follow(model, rows, generated, cache, starts):
 
 
 def measure_follow(model, client, prompts, caches, results, progress):
-    """Fills results["follow"][cache][prompt]: how many choices behind the exact run's own tokens are the same."""
+    """Fills results["follow"][cache][prompt]: where the choices behind the exact run's own tokens differ."""
     with torch.inference_mode():
         for name in caches:
             for batch in batches(prompts):
@@ -81,8 +81,8 @@ def measure_follow(model, client, prompts, caches, results, progress):
                 starts = [max(map(len, rows)) - len(row) for row in rows]
                 cache = _cache(model, client, name, starts, max(map(len, rows)) + len(exact[0]))
                 for number, expected, got in zip(batch, exact, _follow(model, rows, exact, cache, starts)):
-                    same = sum(a == b for a, b in zip(expected, got, strict=True))
-                    results.put({"same": same, "of": len(expected)}, "follow", name, str(number))
+                    at = [place for place, (a, b) in enumerate(zip(expected, got, strict=True)) if a != b]
+                    results.put({"different": at, "of": len(expected)}, "follow", name, str(number))
 
 
 def measure(model, client, prompts, caches, results, progress, n=TOKENS):
@@ -127,3 +127,11 @@ def sums(exact, piece):
             "first_differences": sorted(first.values()), "margins_there": sorted(margins),
             "choices": choices, "choices_equal": 1 - len(first) / choices,
             "kinds": {kind: {"equal": a / b, "whole": c / d, "prompts": d} for kind, (a, b, c, d) in kinds.items()}}
+
+
+def follow_sums(exact, piece):
+    """Of one cache's choices behind the exact run's tokens; margins are the exact run's where they differ."""
+    margins = sorted(exact[number]["margins"][at] for number, row in piece.items() for at in row["different"])
+    choices = sum(row["of"] for row in piece.values())
+    return {"prompts": len(piece), "choices": choices, "different": len(margins),
+            "same_choice": 1 - len(margins) / choices, "margins_there": margins}

@@ -32,11 +32,12 @@ def _fill(cache, shape, tokens, random):
 
 
 def _child(directory, socket, daemon, tokens, conversations, codec):
-    from transformers import AutoModelForCausalLM, DynamicCache
+    from transformers import AutoModelForCausalLM, DynamicCache, logging
 
     import kvclient
     from kvclient.transformers import KvpagedCache
 
+    logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     random = torch.Generator().manual_seed(4)
     client = kvclient.Client(socket)

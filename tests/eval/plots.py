@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report's pictures."""
 import os
+import re
 
 import matplotlib
 
@@ -10,17 +11,20 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the choice of what it draw
 import errors  # noqa: E402
 
 MIB = 1 << 20
+# Codecs by name, in one line each; those with log scales have the K of the others.
+FAMILIES = {r"q\d": "q8 .. q4", r"t\d": "t8 .. t4", r"t\dg32": "t8g32 .. t4g32", r"t\dg16": "t8g16 .. t4g16"}
+BOTH = (r"q\d", r"t\d")
 SIZE = (6.4, 3.6)
 DPI = 90
 
 
 def _errors(summary, axes):
-    for which, marker in (("k", "o"), ("v", "x")):
-        points = [(piece[which]["bits"], 100 * piece[which]["mean_abs"], codec)
-                  for codec, piece in summary["errors"].items() if piece[which]["bits"] < 10]
-        axes.scatter([x for x, _, _ in points], [y for _, y, _ in points], marker=marker, label=which.upper(), zorder=3)
-        for x, y, codec in points if which == "v" else []:
-            axes.annotate(codec, (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points")
+    for family, label in FAMILIES.items():
+        found = {codec: piece for codec, piece in summary["errors"].items() if re.fullmatch(family, codec)}
+        for which in "kv" if family in BOTH else "v":
+            points = sorted((piece[which]["bits"], 100 * piece[which]["mean_abs"]) for piece in found.values())
+            axes.plot(*zip(*points), marker="o" if which == "k" else "x", ls=":", lw=0.8,
+                      label=f"{which.upper()}: {label}")
     bits = [4 + index / 10 for index in range(47)]
     axes.plot(bits, [100 * errors.bound(b)["mean_abs"] for b in bits], "k-", lw=1, label="no code can do better")
     for percent, text in ((1, "target"), (2, "acceptable")):

@@ -35,14 +35,10 @@ def summarise(results):
     for row in generated.get("exact", {}).values():
         out["prompts"].setdefault(row["kind"], []).append(row["prompt_tokens"])
     out["tokens"] = max((len(row["tokens"]) for row in generated.get("exact", {}).values()), default=0)
-    out["follow"] = {name: _follow(piece) for name, piece in results.stage("follow").items()}
+    out["follow"] = {name: greedy.follow_sums(generated["exact"], piece)
+                     for name, piece in results.stage("follow").items()}
     _summarise_times(results, out)
     return out
-
-
-def _follow(piece):
-    same, of = (sum(row[which] for row in piece.values()) for which in ("same", "of"))
-    return {"prompts": len(piece), "same_choice": same / of, "choices": of, "different": of - same}
 
 
 def _summarise_times(results, out):
@@ -91,15 +87,22 @@ def _part_errors(summary, drawn):
         rows.append(row)
     head = ["codec"] + [f"{which}: {name}" for which in "KV"
                         for name in ("bits a value", "mean-abs error", "its bound", "RMS error", "target")]
-    found = [(piece[which]["bits"], f"`{codec}` for {which.upper()}", piece[which]["mean_abs"])
+    found = [(piece[which]["bits"], piece[which]["mean_abs"], f"`{codec}` for {which.upper()}")
              for codec, piece in summary["errors"].items() for which in "kv"]
     lines = [_table(head, rows)]
     for percent in (2, 1):
-        fitting = sorted(entry for entry in found if entry[2] < percent / 100)
+        fitting = sorted(entry for entry in found if entry[1] < percent / 100)
         if fitting:
-            bits, name, error = fitting[0]
+            bits, error, name = fitting[0]
             lines.append(f"Below {percent} % with the fewest bits: {name}, {_percent(error, 3)} with {bits:.2f} bits. No "
                          f"code of whatever kind can do it with less than {summary['bits_for'][str(percent)]:.2f}.\n")
+    pair = [summary["errors"].get(codec, {}).get(which) for codec, which in (("t6", "k"), ("t6g16", "v"))]
+    if all(pair):
+        bits, error = (sum(entry[name] for entry in pair) / 2 for name in ("bits", "mean_abs"))
+        fits = [codec for codec, piece in summary["errors"].items() if piece["k"]["bits"] <= 6.5 and
+                piece["k"]["mean_abs"] < 0.02]
+        lines.append(f"K in `t6` and V in `t6g16` have {_percent(error, 3)} together, with {bits:.3f} bits. Of K alone, "
+                     f"{', '.join(fits) or 'no codec'} is below 2 % within 6.5 bits.\n")
     return "\n".join([
         "## Errors of values\n",
         "`randn(1, 32, 128, 96)`, two of them, one as K and one as V: stored, and read back. *Mean-abs* is the mean of "
@@ -141,12 +144,15 @@ def _part_forced(summary, drawn):
     rows = []
     for name, piece in summary["follow"].items():
         goal = GOALS["follow"].get(name)
+        margins = piece["margins_there"]
         rows.append([_codecs(name), f"{piece['choices']:,}", piece["different"], _percent(piece["same_choice"], 3),
+                     f"{statistics.median(margins):.3f}" if margins else "-", f"{margins[-1]:.3f}" if margins else "-",
                      f"{_percent(goal, 1)}: {_verdict(piece['same_choice'] >= goal)}" if goal else ""])
     parts = ["## The same choices, behind the same tokens\n"]
     if rows:
-        parts += ["The exact run's generations are given, and every choice is compared in its place.\n",
-                  _table(["codec", "choices", "different", "same", "target"], rows)]
+        parts += ["The exact run's generations are given, and every choice is compared in its place. *Margin*: by how "
+                  "much the exact choice was ahead of the second best where they differ, in logits.\n",
+                  _table(["codec", "choices", "different", "same", "margin, median", "largest", "target"], rows)]
     rows = []
     for name, piece in summary["forced"].items():
         goal = GOALS["increase"].get(name)

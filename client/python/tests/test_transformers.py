@@ -279,6 +279,9 @@ def test_padding_and_embeddings_are_not_kept(client, model, name):
     padded = make_cache(client, model, model_id=name)
     generate(model, ids, padded, attention_mask=mask)
     assert padded.blocks_stored == 0
+    masked = make_cache(client, model, model_id=name)
+    model(ids, attention_mask=mask, past_key_values=masked)
+    assert masked.blocks_stored == 0
     embedded = make_cache(client, model, model_id=name)
     model(inputs_embeds=model.get_input_embeddings()(ids), past_key_values=embedded)
     assert embedded.blocks_stored == 0
