@@ -94,15 +94,15 @@ def _part_errors(summary, drawn):
         fitting = sorted(entry for entry in found if entry[1] < percent / 100)
         if fitting:
             bits, error, name = fitting[0]
-            lines.append(f"Below {percent} % with the fewest bits: {name}, {_percent(error, 3)} with {bits:.2f} bits. No "
-                         f"code of whatever kind can do it with less than {summary['bits_for'][str(percent)]:.2f}.\n")
+            lines.append(f"Below {percent} % with the fewest bits: {name}, {_percent(error, 3)} with {bits:.2f} bits. "
+                         f"No code of whatever kind can do it with less than {summary['bits_for'][str(percent)]:.2f}.\n")
     pair = [summary["errors"].get(codec, {}).get(which) for codec, which in (("t6", "k"), ("t6g16", "v"))]
     if all(pair):
         bits, error = (sum(entry[name] for entry in pair) / 2 for name in ("bits", "mean_abs"))
         fits = [codec for codec, piece in summary["errors"].items() if piece["k"]["bits"] <= 6.5 and
                 piece["k"]["mean_abs"] < 0.02]
-        lines.append(f"K in `t6` and V in `t6g16` have {_percent(error, 3)} together, with {bits:.3f} bits. Of K alone, "
-                     f"{', '.join(fits) or 'no codec'} is below 2 % within 6.5 bits.\n")
+        lines.append(f"K in `t6` and V in `t6g16` have {_percent(error, 3)} together, with {bits:.3f} bits. Of K "
+                     f"alone, {', '.join(fits) or 'no codec'} is below 2 % within 6.5 bits.\n")
     return "\n".join([
         "## Errors of values\n",
         "`randn(1, 32, 128, 96)`, two of them, one as K and one as V: stored, and read back. *Mean-abs* is the mean of "
@@ -132,11 +132,11 @@ def _part_greedy(summary, drawn):
     return "\n".join([
         "## Greedy generations\n",
         f"{summary['tokens']} tokens behind each of {sum(map(len, summary['prompts'].values()))} prompts: {described}. "
-        "Each run goes on with its own choices and is compared with the run that has the model's own cache. *Margin*: by "
-        "how much the exact run's choice was ahead of its second best where the two first differ, in logits.\n",
+        "Each run goes on with its own choices and is compared with the run that has the model's own cache. *Margin*: "
+        "by how much the exact run's choice was ahead of its second best where the two first differ, in logits.\n",
         _table(head, rows), "Tokens equal by kind of prompt:\n", _table(["codec"] + kinds, by_kind),
-        "One choice that falls the other way makes another text of everything behind it, so this measure says more about "
-        "how often the model is undecided than about the codec; the next one does not have that.\n",
+        "One choice that falls the other way makes another text of everything behind it, so this measure says more "
+        "about how often the model is undecided than about the codec; the next one does not have that.\n",
         _picture(drawn, "greedy", "share of generations that are still the same, by position")])
 
 
@@ -163,8 +163,8 @@ def _part_forced(summary, drawn):
         exact = next(iter(summary["forced"].values()))["perplexity_exact"]
         parts += ["## Perplexity of real text\n",
                   f"Windows of {forced.WINDOW} tokens; perplexity with the model's own cache: {exact:.4f}. *Same*: the "
-                  "most likely token is the same. *KL*: mean divergence of the distribution from the exact one, in nats. "
-                  "On text that the model did not write it is undecided more often than on its own, so *same* is lower "
+                  "most likely token is the same. *KL*: mean divergence of the distribution from the exact one, in "
+                  "nats. On text that the model did not write it is undecided more often than on its own, so *same* is lower "
                   "than above.\n",
                   _table(["codec", "tokens", "perplexity", "increase", "same", "KL", "target"], rows),
                   "The texts, with the tokens that were predicted: " +
@@ -193,8 +193,8 @@ def _part_memory(summary, drawn):
     weights = next(iter(own.values()))["weights"] / MIB if own else 0
     return "\n".join([
         "## Memory\n",
-        f"Conversations that are kept: all in the process, in the model's own cache (f32); or in the daemon, the process "
-        f"having at most one of them as its working set. Of the process: growth of anonymous resident memory (RssAnon) "
+        f"Conversations that are kept: all in the process, in the model's own cache (f32); or in the daemon, the "
+        f"process having at most one of them as its working set. Of the process: growth of anonymous resident memory (RssAnon) "
         f"beyond the model; the weights are {weights:.0f} MiB in f32. In the daemon: bytes of pages with all overhead, "
         "as it counts them (its tables, which do not depend on what is stored, left out).\n",
         _table(head, rows),
@@ -215,10 +215,10 @@ def _part_times(summary, drawn):
                          f"{piece['decompress']['worst_ms']:.4f}", _verdict(fits)])
         first = next(iter(summary["pages"].values()))
         parts += [f"A page, of {first['compress']['n']} blocks of {first['pages']} pages that were stored and fetched "
-                  "through the Python package: encoding, requests and copies are in. Targets: 1 ms to compress, 5 ms to "
-                  "decompress.\n",
-                  _table(["codec", "bytes of a page", "compress, ms, median", "worst", "decompress, ms, median", "worst",
-                          "targets"], rows)]
+                  "through the Python package: encoding, requests and copies are in. Targets: 1 ms to compress, 5 ms "
+                  "to decompress.\n",
+                  _table(["codec", "bytes of a page", "compress, ms, median", "worst", "decompress, ms, median",
+                          "worst", "targets"], rows)]
     if "overhead" in summary:
         piece = summary["overhead"]
         parts += [f"Generation of {piece['tokens']} tokens behind {piece['prompt']}, all finished blocks being stored, "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results in JSON files, one a stage, written after every piece of work, so that a run that was broken off goes on where it was."""
+"""Results in JSON files, one a stage, written after every piece of work: a run that was broken off goes on there."""
 import json
 import os
 

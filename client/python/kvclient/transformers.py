@@ -5,18 +5,18 @@
     cached = cache.prefill(inputs.input_ids)              # how many tokens need not be computed
     model.generate(**inputs, past_key_values=cache)       # computes the others
 
-The model attends to dense tensors in this process, the working set. A block of the sequence (block_tokens tokens, 128)
-goes to the daemon, compressed, as soon as it is whole, and prefill() gets back those blocks of a prompt that are there,
+The model attends to dense tensors in this process, the working set. A block of the sequence (128 tokens) goes
+to the daemon, compressed, as soon as it is whole, and prefill() gets back those blocks of a prompt that are there,
 whichever process put them there.
 
 What the model sees:
  - Blocks that came from the daemon are what the codec makes of them.
- - Blocks that were computed here are exact, unless simulate is set. Then every whole block is replaced by what the codec
-   makes of it before the model attends to it for the first time, in the layer that computed it, also for the block's own
-   tokens. The tokens behind the last whole block, fewer than block_tokens, are exact until their block is whole.
+ - Blocks that were computed here are exact, unless simulate is set. Then every whole block is replaced by what the
+   codec makes of it before the model attends to it for the first time, in the layer that computed it, also for the
+   block's own tokens. The tokens behind the last whole block, fewer than block_tokens, are exact until theirs is whole.
 
-A daemon that is not there, has no room or restarts costs time and never a result: the model computes what is missing,
-and a warning says so once.
+A daemon that is not there, has no room or restarts costs time and no answer: the model computes what is missing, and a
+warning says so once.
 """
 from __future__ import annotations
 
