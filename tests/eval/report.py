@@ -95,7 +95,8 @@ def _part_errors(summary, drawn):
         if fitting:
             bits, error, name = fitting[0]
             lines.append(f"Below {percent} % with the fewest bits: {name}, {_percent(error, 3)} with {bits:.2f} bits. "
-                         f"No code of whatever kind can do it with less than {summary['bits_for'][str(percent)]:.2f}.\n")
+                         f"No code of whatever kind can do it with less than "
+                         f"{summary['bits_for'][str(percent)]:.2f}.\n")
     pair = [summary["errors"].get(codec, {}).get(which) for codec, which in (("t6", "k"), ("t6g16", "v"))]
     if all(pair):
         bits, error = (sum(entry[name] for entry in pair) / 2 for name in ("bits", "mean_abs"))
@@ -164,8 +165,8 @@ def _part_forced(summary, drawn):
         parts += ["## Perplexity of real text\n",
                   f"Windows of {forced.WINDOW} tokens; perplexity with the model's own cache: {exact:.4f}. *Same*: the "
                   "most likely token is the same. *KL*: mean divergence of the distribution from the exact one, in "
-                  "nats. On text that the model did not write it is undecided more often than on its own, so *same* is lower "
-                  "than above.\n",
+                  "nats. On text that the model did not write it is undecided more often than on its own, so *same* is "
+                  "lower than above.\n",
                   _table(["codec", "tokens", "perplexity", "increase", "same", "KL", "target"], rows),
                   "The texts, with the tokens that were predicted: " +
                   ", ".join(f"{name} ({tokens:,})" for name, tokens in summary["sources"].items()) + ".\n",
@@ -194,8 +195,8 @@ def _part_memory(summary, drawn):
     return "\n".join([
         "## Memory\n",
         f"Conversations that are kept: all in the process, in the model's own cache (f32); or in the daemon, the "
-        f"process having at most one of them as its working set. Of the process: growth of anonymous resident memory (RssAnon) "
-        f"beyond the model; the weights are {weights:.0f} MiB in f32. In the daemon: bytes of pages with all overhead, "
+        f"process having at most one of them as its working set. Of the process: growth of anonymous resident memory "
+        f"(RssAnon) beyond the model; the weights are {weights:.0f} MiB in f32. In the daemon: bytes of pages with all overhead, "
         "as it counts them (its tables, which do not depend on what is stored, left out).\n",
         _table(head, rows),
         "A model of transformers attends to dense tensors, so the conversation in use takes what it always took, and "
