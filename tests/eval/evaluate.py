@@ -42,7 +42,7 @@ FULL = {"forced": ("q8/q8", "q6/q6", "t6/t6g16", "q4/q4", "f32/f32", "q6/f32", "
         "overhead": (512, 128), "first_token": 1600,
         "memory": (("own", "q8", "q6", "q4"), ((512, 1), (512, 8), (2048, 1), (8192, 1)))}
 QUICK = {"forced": ("q8/q8", "f32/f32"), "greedy": ("q8/q8", "f32/f32"), "follow": ("q8/q8", "f32/f32"),
-         "prompts": 3, "windows": 1, "tokens": 20, "page_rounds": 3, "rounds": 1, "overhead": (150, 16),
+         "prompts": 3, "windows": 1, "tokens": 20, "page_rounds": 3, "rounds": 2, "overhead": (150, 16),
          "first_token": 600, "memory": (("own", "q6"), ((256, 1),))}
 
 

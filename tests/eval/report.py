@@ -196,8 +196,8 @@ def _part_memory(summary, drawn):
         "## Memory\n",
         f"Conversations that are kept: all in the process, in the model's own cache (f32); or in the daemon, the "
         f"process having at most one of them as its working set. Of the process: growth of anonymous resident memory "
-        f"(RssAnon) beyond the model; the weights are {weights:.0f} MiB in f32. In the daemon: bytes of pages with all overhead, "
-        "as it counts them (its tables, which do not depend on what is stored, left out).\n",
+        f"(RssAnon) beyond the model; the weights are {weights:.0f} MiB in f32. In the daemon: bytes of pages with all "
+        "overhead, as it counts them (its tables, which do not depend on what is stored, left out).\n",
         _table(head, rows),
         "A model of transformers attends to dense tensors, so the conversation in use takes what it always took, and "
         "what is saved are all the others. kvworker attends to packed pages and has no such working set "

@@ -75,16 +75,18 @@ def _generate(model, ids, cache, n):
 def _round_overhead(model, client, ids, n, number):
     """One round: the model's own cache and this one, the first of them by turns."""
     seconds = {}
+    space = f"evaluation-overhead-{number}"
     kinds = ["own", "kvpaged"] if number % 2 else ["kvpaged", "own"]
     for kind in kinds:
         cache = DynamicCache(config=model.config)
         if kind == "kvpaged":
-            # Another revision each time: nothing is there, everything is stored.
-            cache = KvpagedCache(client, model=model, revision=f"evaluation {number}", space="evaluation-overhead")
+            # A space of this round's own: nothing is there, everything is stored.
+            cache = stored = KvpagedCache(client, model=model, space=space)
         with Watch() as watch:
             _generate(model, ids, cache, n)
         seconds[kind] = {"wall": watch.wall, "cpu": watch.cpu}
-    seconds["stored"] = cache.blocks_stored if kinds[-1] == "kvpaged" else None
+    seconds["blocks"] = stored.blocks_stored
+    client.drop_space(space)
     return seconds
 
 
