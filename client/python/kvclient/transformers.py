@@ -98,16 +98,22 @@ class _Layer(CacheLayerMixin):
         self._index = index
         self.length = self.coded = 0
 
+    def _owner(self) -> KvpagedCache:
+        cache = self._cache()
+        if cache is None:
+            raise ReferenceError("the cache that this layer belongs to is gone")
+        return cache
+
     @property
     def batch_size(self) -> int:
-        return self._cache().batch
+        return self._owner().batch
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.is_initialized = True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
                ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._cache()._put(self._index, key_states, value_states)
+        return self._owner()._put(self._index, key_states, value_states)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.length + query_length, 0
@@ -119,7 +125,7 @@ class _Layer(CacheLayerMixin):
         return -1
 
 
-def _note_tokens(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+def _note_tokens(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Runs before each forward pass of a model and tells a KvpagedCache which tokens it is about to get."""
     cache = kwargs.get("past_key_values")
     if isinstance(cache, KvpagedCache):
@@ -134,7 +140,8 @@ def _row(input_ids: Any) -> list[int]:
         ids = ids[0]
     if ids.dim() != 1 or ids.is_floating_point():
         raise ValueError(f"input_ids must be the integers of one sequence, not {tuple(ids.shape)} of {ids.dtype}")
-    return ids.tolist()
+    tokens: list[int] = ids.tolist()
+    return tokens
 
 
 class KvpagedCache(Cache):
@@ -193,7 +200,8 @@ class KvpagedCache(Cache):
         self._root = root_key(self.model_id, self.revision, _DTYPES[self.dtype], config.to_dict())
 
     def _open(self, client: Any, space: str | None) -> None:
-        self._codec = self._store = None
+        self._codec: Any = None
+        self._store: BlockStore | None = None
         self._warned = False
         schema = Schema(self.model_id[:_MODEL_CHARACTERS_MAX], self.shape.layers, self.shape.heads,
                         self.shape.head_dim, dtype=_DTYPES[self.dtype], codec_k=self.codec_k, codec_v=self.codec_v,
@@ -210,7 +218,8 @@ class KvpagedCache(Cache):
     # ---- The working set ----
 
     def _clear(self) -> None:
-        self._k = self._v = None
+        self._k: Any = None
+        self._v: Any = None
         self.batch = -1
         self._tokens: list[int] | None = []  # known so far; None: cannot be known
         self._n_done = 0                     # blocks that are in the daemon, or beyond hope
@@ -329,7 +338,7 @@ class KvpagedCache(Cache):
         the sequence is, it returns the tokens that are here already. ValueError: this is another sequence (reset()).
         """
         tokens = _row(input_ids)
-        length = self.get_seq_length()
+        length = int(self.get_seq_length())
         if length > 0:
             if self._tokens is None or self._tokens[:length] != tokens[:length] or len(tokens) <= length:
                 raise ValueError("the cache holds another sequence: reset() it first")
@@ -339,14 +348,14 @@ class KvpagedCache(Cache):
             return 0
         usable = tokens[:len(tokens) - 1] if tokens else []
         keys = list(block_keys(self._root, usable, self.block_tokens))
-        return self._load(keys) * self.block_tokens
+        return self._load(self._store, keys) * self.block_tokens
 
-    def _load(self, keys: list[bytes]) -> int:
+    def _load(self, store: BlockStore, keys: list[bytes]) -> int:
         try:
-            n = self._store.match(keys) if keys else 0
+            n = store.match(keys) if keys else 0
             if n > 0:
                 self._reserve(1, n * self.block_tokens)
-                n = self._store.load(keys[:n], self._k[:, 0], self._v[:, 0])
+                n = store.load(keys[:n], self._k[:, 0], self._v[:, 0])
         except Lost as lost:
             self._warn(f"kvpaged cannot be asked, everything is computed: {lost}")
             n = 0
@@ -361,10 +370,10 @@ class KvpagedCache(Cache):
         n = self.block_tokens
         if self._store is None or not self._chain_whole or length // n <= self._n_done:
             return
-        known = min(length, len(self._tokens or ())) // n
-        if known <= self._n_done:
+        tokens = (self._tokens or [])[:length]
+        if len(tokens) // n <= self._n_done:
             return
-        keys = list(block_keys(self._root, self._tokens[:known * n], n))
+        keys = list(block_keys(self._root, tokens, n))
         try:
             stored, why = self._store.keep(keys, self._n_done, self._k[:, 0], self._v[:, 0])
             if why == Status.NO_PARENT and self.blocks_loaded == 0:
