@@ -334,7 +334,8 @@ class KvpagedCache(Cache):
     def prefill(self, input_ids: Any) -> int:
         """Loads what the daemon has of a prompt, from its beginning on, and returns how many tokens these are.
 
-        At least the prompt's last token is left for the model. Called again with a longer prompt that goes on where
+        At least the prompt's last token is left for the model, which must then be given this prompt and no other: what
+        is cached of it is not looked at again. Called again with a longer prompt that goes on where
         the sequence is, it returns the tokens that are here already. ValueError: this is another sequence (reset()).
         """
         tokens = _row(input_ids)
@@ -344,6 +345,8 @@ class KvpagedCache(Cache):
                 raise ValueError("the cache holds another sequence: reset() it first")
             return length
         self._tokens = tokens
+        # Room for the answer's beginning too, so that what is loaded need not be moved at once.
+        self._capacity = max(self._capacity, len(tokens) + _ROOM_STEP)
         if self._store is None or self.simulate:
             return 0
         usable = tokens[:len(tokens) - 1] if tokens else []
