@@ -196,8 +196,9 @@ def _part_memory(summary, drawn):
         "## Memory\n",
         f"Conversations that are kept: all in the process, in the model's own cache (f32); or in the daemon, the "
         f"process having at most one of them as its working set. Of the process: growth of anonymous resident memory "
-        f"(RssAnon) beyond the model; the weights are {weights:.0f} MiB in f32. In the daemon: bytes of pages with all "
-        "overhead, as it counts them (its tables, which do not depend on what is stored, left out).\n",
+        f"(RssAnon) beyond the model, what its allocator keeps included; the weights are "
+        f"{weights:.0f} MiB in f32. In the daemon: bytes of pages with all overhead, as it counts "
+        "them (its tables, which do not depend on what is stored, left out).\n",
         _table(head, rows),
         "A model of transformers attends to dense tensors, so the conversation in use takes what it always took, and "
         "what is saved are all the others. kvworker attends to packed pages and has no such working set "
@@ -211,15 +212,16 @@ def _part_times(summary, drawn):
         for codec, piece in summary["pages"].items():
             fits = piece["compress"]["median_ms"] < GOALS["compress_ms"] and \
                 piece["decompress"]["median_ms"] < GOALS["decompress_ms"]
-            rows.append([f"`{codec}`", f"{piece['page_bytes']:,}", f"{piece['compress']['median_ms']:.4f}",
+            rows.append([f"`{codec}`", piece["pages"], f"{piece['page_bytes']:,}",
+                         f"{piece['compress']['median_ms']:.4f}",
                          f"{piece['compress']['worst_ms']:.4f}", f"{piece['decompress']['median_ms']:.4f}",
                          f"{piece['decompress']['worst_ms']:.4f}", _verdict(fits)])
         first = next(iter(summary["pages"].values()))
-        parts += [f"A page, of {first['compress']['n']} blocks of {first['pages']} pages that were stored and fetched "
+        parts += [f"A page, of {first['compress']['n']} blocks of 128 tokens that were stored and fetched "
                   "through the Python package: encoding, requests and copies are in. Targets: 1 ms to compress, 5 ms "
                   "to decompress.\n",
-                  _table(["codec", "bytes of a page", "compress, ms, median", "worst", "decompress, ms, median",
-                          "worst", "targets"], rows)]
+                  _table(["codec", "pages of a block", "bytes of a page", "compress, ms, median", "worst",
+                          "decompress, ms, median", "worst", "targets"], rows)]
     if "overhead" in summary:
         piece = summary["overhead"]
         parts += [f"Generation of {piece['tokens']} tokens behind {piece['prompt']}, all finished blocks being stored, "
@@ -273,7 +275,8 @@ def markdown(summary, drawn):
 
 wrote this page, [evaluation/results.json](evaluation/results.json) and the pictures. The model is {facts.get('model')};
 torch {facts.get('torch')}, transformers {facts.get('transformers')}, Python {facts.get('python')}, kvpaged
-{facts.get('kvpaged')} ({facts.get('commit')}); {facts.get('processors')} processors, {facts.get('processor')},
+{facts.get('kvpaged')} ({facts.get('commit')} when the last stage ran);
+{facts.get('processors')} processors, {facts.get('processor')},
 {facts.get('threads')} thread, other work beside.
 
 The codec is the daemon's: the model runs in transformers with `KvpagedCache(simulate=True)`, which stores every whole

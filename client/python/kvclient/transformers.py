@@ -28,9 +28,10 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ._blocks import BlockStore, Lost
-from ._prefix import block_keys, fingerprint, root_key
+from ._identity import fingerprint, identity
 from ._simulate import Codec
 from .errors import Status
+from .keys import prefix_keys
 from .schema import Schema
 
 _DTYPES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
@@ -197,7 +198,7 @@ class KvpagedCache(Cache):
         if revision is None:
             revision = getattr(config, "_commit_hash", None) or fingerprint(model)
         self.revision = revision[:_REVISION_CHARACTERS_MAX]
-        self._root = root_key(self.model_id, self.revision, _DTYPES[self.dtype], config.to_dict())
+        self._root = identity(self.model_id, self.revision, _DTYPES[self.dtype], config.to_dict())
 
     def _open(self, client: Any, space: str | None) -> None:
         self._codec: Any = None
@@ -350,7 +351,7 @@ class KvpagedCache(Cache):
         if self._store is None or self.simulate:
             return 0
         usable = tokens[:len(tokens) - 1] if tokens else []
-        keys = list(block_keys(self._root, usable, self.block_tokens))
+        keys = prefix_keys(usable, self.block_tokens, salt=self._root)
         return self._load(self._store, keys) * self.block_tokens
 
     def _load(self, store: BlockStore, keys: list[bytes]) -> int:
@@ -376,7 +377,7 @@ class KvpagedCache(Cache):
         tokens = (self._tokens or [])[:length]
         if len(tokens) // n <= self._n_done:
             return
-        keys = list(block_keys(self._root, tokens, n))
+        keys = prefix_keys(tokens, n, salt=self._root)
         try:
             stored, why = self._store.keep(keys, self._n_done, self._k[:, 0], self._v[:, 0])
             if why == Status.NO_PARENT and self.blocks_loaded == 0:

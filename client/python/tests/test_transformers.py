@@ -15,7 +15,7 @@ pytest.importorskip("transformers.cache_utils", reason="transformers is not inst
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 import kvclient as kv  # noqa: E402
-from kvclient._prefix import block_keys, fingerprint  # noqa: E402
+from kvclient._identity import fingerprint  # noqa: E402
 from kvclient.transformers import KvpagedCache, KvpagedWarning, UnsupportedModel  # noqa: E402
 
 BLOCK = 32  # tokens
@@ -104,7 +104,7 @@ def test_loaded_blocks_are_what_the_codec_keeps(client, model, name):
     exact = torch.stack([layer.keys[0] for layer in own.layers])[:, :, :3 * BLOCK]
     loaded = cache._k[:, 0, :, :3 * BLOCK]
     assert 0 < (loaded - exact).abs().mean() / exact.abs().mean() < 0.15
-    keys = list(block_keys(cache._root, ids[0].tolist(), BLOCK))
+    keys = kv.prefix_keys(ids[0].tolist(), BLOCK, salt=cache._root)
     assert torch.equal(torch.from_numpy(cache._store._space.fetch(keys).k), loaded)
 
 
@@ -144,14 +144,6 @@ def test_fingerprint_changes_with_any_weight(model):
     with torch.no_grad():
         other.model.layers[2].mlp.up_proj.weight.mul_(1.0001)
     assert fingerprint(other) != fingerprint(model)
-
-
-def test_keys_stand_for_the_whole_prefix():
-    first = list(block_keys(b"r", [1, 2, 3, 4, 5], 2))
-    second = list(block_keys(b"r", [9, 2, 3, 4, 5], 2))
-    assert len(first) == 2 and len(set(first + second)) == 4
-    assert all(len(key) == 32 for key in first)
-    assert first == list(block_keys(b"r", [1, 2, 3, 4], 2))
 
 
 def test_simulation_of_exact_codec_changes_nothing(client, model):

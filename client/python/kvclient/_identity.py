@@ -1,19 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of a model's blocks: what a cached K and V depends on is in the key, and nothing else is.
-
-A block's key is the hash of the key before it and of the block's tokens, the first one's of the model's identity. So a
-key stands for a model and a whole prefix, and two processes that agree on both find each other's blocks.
-"""
+"""Which model this is: all that its K and V depend on beside the tokens, as the salt of prefix_keys(). Two processes
+with the same model find each other's blocks, and those of another model never."""
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-
-KEY_BYTES = 32
 
 # Say nothing about the values of K and V, and change between releases and machines.
 _VOLATILE = {"transformers_version", "use_cache", "architectures", "torch_dtype", "quantization_config",
@@ -35,18 +29,9 @@ def fingerprint(model: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def root_key(model_id: str, revision: str, dtype: str, config: dict[str, Any]) -> bytes:
-    """What the chain of a model begins with. The whole configuration is in it: that of the rotation, for one,
+def identity(model_id: str, revision: str, dtype: str, config: dict[str, Any]) -> bytes:
+    """32 bytes. The whole configuration is in it: that of the rotation, for one,
     decides what K is."""
     facts = {name: value for name, value in config.items() if name not in _VOLATILE and not name.startswith("_")}
     text = json.dumps(["kvclient.transformers 1", model_id, revision, dtype, facts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).digest()
-
-
-def block_keys(root: bytes, tokens: Sequence[int], block_tokens: int) -> Iterator[bytes]:
-    """The keys of all whole blocks of tokens, first to last."""
-    key = root
-    for begin in range(0, len(tokens) - block_tokens + 1, block_tokens):
-        block = np.asarray(tokens[begin:begin + block_tokens], dtype="<i8")
-        key = hashlib.sha256(key + block.tobytes()).digest()
-        yield key
