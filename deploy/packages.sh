@@ -35,7 +35,7 @@ metrics_packages=(prometheus python3-prometheus-client)
 python_packages=(python3-numpy python3-pytest mypy)
 
 # What deploy/build-deb.sh builds Debian packages with, and what tests/package/ looks at them with and tries them in.
-deb_packages=(debhelper scdoc)
+deb_packages=(debhelper dh-python scdoc)
 package_test_packages=(lintian mmdebstrap)
 
 # What tests/deploy checks rules and manifests with: promtool, YAML, the system calls that kvpaged makes, and a filter

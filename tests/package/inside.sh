@@ -114,12 +114,22 @@ consumer_is_compiled() {
 		inside ldd /tmp/consumer | grep -q 'libkvclient.so.0 => /'
 }
 
+# Sixteenths up to 8: f16 has them exactly.
+python_block_comes_back() {
+	as_nobody python3 -c 'import numpy, kvclient
+k = (numpy.arange(2 * 2 * 4 * 8) / 16).astype("f2").reshape(2, 2, 4, 8)
+with kvclient.Client() as client:
+    space = client.space("python", kvclient.Schema("demo", layers=2, kv_heads=2, head_dim_k=8, codec_k="f16"))
+    space.put("first", k, k)
+    assert (space.fetch(["first"], strict=True).k[:, :, :4] == k).all()'
+}
+
 daemon_stops() {
 	kill "$daemon" && wait "$daemon"
 }
 
 remove_ours() {
-	inside apt-get purge -y kvpaged libkvclient0 libkvclient-dev &&
+	inside apt-get purge -y kvpaged libkvclient0 libkvclient-dev python3-kvclient &&
 		! grep 'kvpaged\|kvclient' "$tree/var/lib/dpkg/status"
 }
 
@@ -147,6 +157,7 @@ if [ -e "$tree/proc/self/fd" ]; then
 	check "kvpaged starts as nobody, without capabilities" start_daemon
 	check "a block that kvctl put comes back" block_comes_back
 	check "the program's block comes back" as_nobody /tmp/consumer
+	check "a block of Python comes back" python_block_comes_back
 	check "kvpaged stops" daemon_stops
 	daemon=
 else
