@@ -235,7 +235,7 @@ class KvpagedCache(Cache):
         self._clear()
 
     def _room(self) -> int:
-        return 0 if self._k is None else self._k.shape[3]
+        return 0 if self._k is None else int(self._k.shape[3])
 
     def _reserve(self, batch: int, tokens: int) -> None:
         """Makes room for so many tokens, by a quarter more than there is: growing costs no more than a few copies."""
