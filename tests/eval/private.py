@@ -2,6 +2,7 @@
 """A kvpaged of this run's own, on a socket in a directory of its own."""
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -23,7 +24,7 @@ class Daemon:
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         self.pid = self.process.pid
         for _ in range(10 * START_S):
-            if os.path.exists(self.socket):
+            if self._listens():
                 return self
             if self.process.poll() is not None:
                 break
@@ -32,6 +33,15 @@ class Daemon:
         text = self.log.read()
         self.__exit__()
         raise RuntimeError(f"{' '.join(command)} did not start:\n{text}")
+
+    def _listens(self):
+        """The socket is there a moment before it can be connected to."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(self.socket)
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+            return True
 
     def __exit__(self, *_):
         if self.process.poll() is None:
