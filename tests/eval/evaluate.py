@@ -116,7 +116,9 @@ class Run:
         facts = {"model": subject.TINY_NAME if self.args.quick else subject.NAME, "torch": torch.__version__,
                  "transformers": transformers.__version__, "python": platform.python_version(), "commit": commit,
                  "processor": processor, "processors": os.cpu_count(), "threads": torch.get_num_threads(),
-                 "kvpaged": self.client.info().server_version, "quick": self.args.quick}
+                 "kvpaged": self.client.info().server_version, "quick": self.args.quick,
+                 "planned": {name: list(self.plan[name]) for name in ("greedy", "follow", "forced")},
+                 "planned_prompts": len(self.prompts)}
         self.results.put(facts, "facts", "run")
 
 

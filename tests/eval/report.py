@@ -260,6 +260,19 @@ def _part_adversarial(summary, _drawn):
         _table(["codec", "K", "with", "V", "with"], rows)])
 
 
+def _not_whole(summary):
+    """What the plan has and the results do not, or not for all prompts."""
+    found = []
+    for stage, caches in summary["facts"].get("planned", {}).items():
+        for name in caches:
+            piece = summary[stage].get(name)
+            if piece is None:
+                found.append(f"{stage} of {_codecs(name)}")
+            elif piece.get("prompts", summary["facts"]["planned_prompts"]) < summary["facts"]["planned_prompts"]:
+                found.append(f"{stage} of {_codecs(name)} for all prompts")
+    return found
+
+
 PARTS = (("errors", _part_errors), ("greedy", _part_greedy), ("forced", _part_forced), ("memory", _part_memory),
          ("pages", _part_times), ("adversarial", _part_adversarial))
 
@@ -281,12 +294,12 @@ torch {facts.get('torch')}, transformers {facts.get('transformers')}, Python {fa
 
 The codec is the daemon's: the model runs in transformers with `KvpagedCache(simulate=True)`, which stores every whole
 block of 128 tokens in a private daemon and gives the model what it reads back, layer by layer, before any token attends
-to it, the block's own tokens included. A model that is served has its newest block exact, so the effects here are
-rather too large than too small. The tokens behind the last whole block are exact. `f32` is the control: a codec that
-changes nothing, through the same code.
+to it, the block's own tokens included. That is stricter than what a served model meets, whose newest block is exact
+until it is whole. The tokens behind the last whole block are exact. `f32` is the control: a codec that changes nothing,
+through the same code.
 """
-    missing = [name for name, _part in PARTS if not summary[name]]
+    missing = [name for name, _part in PARTS if not summary[name]] + _not_whole(summary)
     parts = [part(summary, drawn) for name, part in PARTS if summary[name]]
     if missing:
-        parts.append(f"Not measured in this run: {', '.join(missing)}.\n")
+        parts.append(f"Not measured: {', '.join(missing)}.\n")
     return head + "\n" + "\n".join(part.rstrip() + "\n" for part in parts)
