@@ -464,13 +464,21 @@ void block_leave_limbo(struct core *core, uint32_t block)
 	block_bury(core, block);
 }
 
+uint64_t block_stored_bytes(struct core *core, uint32_t block)
+{
+	const struct kvp_block *shared = shared_block(core, block);
+	uint64_t pages = atomic_load_explicit(&shared->pages_ready, memory_order_relaxed);
+
+	return pages * page_bytes(&block_space(core, block)->schema, shared->tokens);
+}
+
 /* What the space held in this block. Returns the stored bytes. */
 static uint64_t totals_leave(struct core *core, uint32_t block)
 {
 	const struct kvp_block *shared = shared_block(core, block);
 	struct space *space = block_space(core, block);
 	uint64_t pages = atomic_load_explicit(&shared->pages_ready, memory_order_relaxed);
-	uint64_t stored = pages * page_bytes(&space->schema, shared->tokens);
+	uint64_t stored = block_stored_bytes(core, block);
 
 	space->totals.blocks--;
 	if (block_complete(core, block))

@@ -40,6 +40,9 @@ int block_store_page(struct core *core, uint32_t block, uint32_t page, const voi
 bool block_page_ready(const struct core *core, uint32_t block, uint32_t page);
 bool block_complete(const struct core *core, uint32_t block);
 
+/* Encoded bytes of the pages that are there. */
+uint64_t block_stored_bytes(struct core *core, uint32_t block);
+
 /* Marks as used now. block_use() tells only the policy: nobody asked for the block. */
 void block_touch(struct core *core, uint32_t block);
 void block_use(struct core *core, uint32_t block);

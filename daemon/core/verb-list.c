@@ -20,8 +20,7 @@ static void item_fill(struct core *core, uint32_t block, Kvpaged__V1__ListItem *
 	item->tokens = shared->tokens;
 	item->pages_ready = atomic_load_explicit(&shared->pages_ready, memory_order_relaxed);
 	item->page_count = shared->page_count;
-	item->stored_bytes =
-		(uint64_t)item->pages_ready * page_bytes(&block_space(core, block)->schema, shared->tokens);
+	item->stored_bytes = block_stored_bytes(core, block);
 	item->leases = b->leases;
 	item->children = b->children;
 	item->priority = core->entries[block].priority;

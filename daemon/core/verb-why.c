@@ -17,8 +17,7 @@ static void block_fill(struct core *core, uint32_t block, Kvpaged__V1__WhyReply 
 	answer->leases = b->leases;
 	answer->children = b->children;
 	answer->priority = core->entries[block].priority;
-	answer->stored_bytes =
-		(uint64_t)answer->pages_ready * page_bytes(&block_space(core, block)->schema, shared->tokens);
+	answer->stored_bytes = block_stored_bytes(core, block);
 }
 
 static void past_fill(struct core *core, uint32_t space_id, ProtobufCBinaryData key, Kvpaged__V1__WhyReply *answer)
