@@ -549,6 +549,8 @@ enum kvc_fate {
 	KVC_FATE_SPACE_DROPPED = 6,   /* removed with its space */
 	KVC_FATE_WRITER_GONE = 7,     /* dropped unfinished when its writer's connection ended */
 	KVC_FATE_UNFINISHED = 8,      /* dropped unfinished: its pages did not come in time, or found no room */
+	KVC_FATE_DEMOTED = 9,         /* evicted, but on the tier below: a fetch brings it back */
+	KVC_FATE_LOST = 10,           /* lost by the tier below: it could not be read back */
 };
 
 /* A word ("evicted") and a sentence for a fate; "?" for an unknown number. Static storage. */

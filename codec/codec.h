@@ -29,6 +29,9 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 	       "tiles are little-endian and are mapped, not converted");
 
+/* Changes when bytes that some codec made would be decoded to other values: stored pages are of another world then. */
+#define CODEC_FORMAT_VERSION 1
+
 /* Numbers on the wire and in shared memory: never reused. */
 enum codec_id {
 	CODEC_F32 = 1,

@@ -11,7 +11,9 @@
 	X(DELETED, 5, "deleted", "deleted by a client, alone or with a block that it descends from")           \
 	X(SPACE_DROPPED, 6, "space_dropped", "removed with its space")                                         \
 	X(WRITER_GONE, 7, "writer_gone", "dropped unfinished when its writer's connection ended")              \
-	X(UNFINISHED, 8, "unfinished", "dropped unfinished: its pages did not come in time, or found no room")
+	X(UNFINISHED, 8, "unfinished", "dropped unfinished: its pages did not come in time, or found no room")   \
+	X(DEMOTED, 9, "demoted", "evicted, but on the tier below: a fetch brings it back")                    \
+	X(LOST, 10, "lost", "lost by the tier below: it could not be read back")
 
 enum kvp_fate {
 #define X(name, number, word, text) KVP_FATE_##name = number,

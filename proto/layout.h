@@ -18,7 +18,7 @@
 #include "proto/verbs.h"
 
 #define KVP_ARENA_MAGIC UINT64_C(0x414e4552414b564b) /* "KVKARENA" */
-#define KVP_LAYOUT_VERSION 3
+#define KVP_LAYOUT_VERSION 4
 
 #define KVP_HEADER_BYTES 4096
 #define KVP_EXTENT_BYTES (UINT64_C(2) << 20)
@@ -173,6 +173,9 @@ _Static_assert(offsetof(struct kvp_block, key) == 48, "shared layout");
 
 /* The hash of a key within a space: XXH3-64 with a seed made of the arena's seed and the space. Never 0. */
 uint64_t kvp_key_hash(uint64_t hash_seed, uint32_t space_id, const void *key, size_t key_bytes);
+
+/* XXH3-128, the same on every machine. */
+void kvp_digest(const void *bytes, size_t n, uint8_t ret_digest[16]);
 
 /* The index tag of a hash; never 0. Its bits are not those that choose the bucket. */
 static inline uint16_t kvp_hash_tag(uint64_t hash)

@@ -77,7 +77,7 @@ static const char *live_audit(struct audit *audit, uint32_t block)
 	const struct kvp_block *shared = shared_block(core, block);
 	const struct block *b = &core->blocks[block];
 	bool complete = shared->pages_ready == shared->page_count;
-	bool wanted = complete && b->children == 0 && b->leases == 0 && b->holds == 0;
+	bool wanted = complete && b->children == 0 && b->leases == 0 && b->ties == 0 && b->holds == 0;
 
 	if (shared->generation % 2 != 0)
 		return "a live block's generation is odd";
@@ -88,8 +88,12 @@ static const char *live_audit(struct audit *audit, uint32_t block)
 		return "a live block is not in the index";
 	if (wanted != (core->entries[block].place != POLICY_ABSENT))
 		return "the policy holds what cannot be evicted, or lacks what can";
-	if (complete != list_empty(&b->writers) || complete == deadline_armed(&b->partial))
-		return "a block has writers or a time limit though complete, or none though partial";
+	if (complete ? !list_empty(&b->writers) : list_empty(&b->writers) && !b->load)
+		return "a block has writers though complete, or nobody who completes it";
+	if (deadline_armed(&b->partial) == list_empty(&b->writers))
+		return "a block has a time limit without writers, or none with them";
+	if (!list_empty(&b->to_store) && (!complete || b->below))
+		return "a block waits to be stored that cannot be or is";
 	audit->taken_bytes += b->slot_bytes;
 	audit->leases += b->leases;
 	return block_audit_family(core, block);
@@ -103,7 +107,7 @@ static const char *limbo_audit(struct audit *audit, uint32_t block)
 
 	if (b->children != 0)
 		return "a block rests in limbo with children";
-	if (b->leases > 0)
+	if (b->leases > 0 || b->ties > 0)
 		return NULL;
 	for (uint32_t at = core->limbo_first; at; at = core->blocks[at].free_next)
 		if (at == block)
@@ -197,16 +201,23 @@ static const char *sums_audit(const struct audit *audit)
 {
 	struct core *core = audit->core;
 
+	uint32_t unused = 0;
+
+	for (uint32_t block = core->free_block; block && unused <= core->free_blocks;
+	     block = core->blocks[block].free_next)
+		unused++;
+	if (unused != core->free_blocks)
+		return "the number of free blocks is wrong";
 	if (audit->limbo_bytes != core->limbo_bytes)
 		return "limbo bytes are wrong";
-	if (audit->taken_bytes != core->arena.taken_bytes)
-		return "slots are taken that no block has";
+	if (audit->taken_bytes + core->loading_bytes != core->arena.taken_bytes)
+		return "slots are taken that no block and no load has";
 	if (audit->leases != counter_get(core, leases))
 		return "the number of leases is wrong";
 	stats_refresh(core);
 	if (counter_get(core, metadata_bytes) + counter_get(core, stored_bytes) +
 		    counter_get(core, overhead_bytes) + counter_get(core, limbo_bytes) +
-		    counter_get(core, free_bytes) !=
+		    counter_get(core, loading_bytes) + counter_get(core, free_bytes) !=
 	    core->arena.bytes)
 		return "the memory gauges do not add up to the arena";
 	return NULL;

@@ -12,6 +12,8 @@
 #include "daemon/core/evict.h"
 #include "daemon/core/hazard.h"
 #include "daemon/core/index.h"
+#include "daemon/core/loading.h"
+#include "daemon/core/tiering.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -37,7 +39,7 @@ static bool evictable(const struct core *core, uint32_t block)
 {
 	const struct block *b = &core->blocks[block];
 
-	return b->state == BLOCK_LIVE && b->children == 0 && b->leases == 0 && b->holds == 0 &&
+	return b->state == BLOCK_LIVE && b->children == 0 && b->leases == 0 && b->ties == 0 && b->holds == 0 &&
 	       block_complete(core, block);
 }
 
@@ -128,6 +130,25 @@ static void child_unlink(struct core *core, uint32_t child)
 	c->parent = 0;
 }
 
+/* ---- Writers ---- */
+
+static void writer_free(struct writer *writer)
+{
+	list_unlink(&writer->by_block);
+	list_unlink(&writer->by_session);
+	free(writer);
+}
+
+/* A block that is complete or dead is not being written, and one that is loaded need not be. */
+static void writing_ends(struct core *core, uint32_t block)
+{
+	struct block *b = &core->blocks[block];
+
+	deadline_disarm(&core->deadlines, &b->partial);
+	list_for_each_safe(node, after, &b->writers)
+		writer_free(list_entry(node, struct writer, by_block));
+}
+
 /* ---- Birth ---- */
 
 static void partial_expire(struct core *core, struct deadline *deadline)
@@ -136,6 +157,10 @@ static void partial_expire(struct core *core, struct deadline *deadline)
 	uint32_t block = (uint32_t)(b - core->blocks);
 	uint32_t budget = UINT32_MAX;
 
+	if (b->load) {
+		writing_ends(core, block);
+		return;
+	}
 	counter_add(core, dropped_partial_ttl_total, 1);
 	(void)block_kill_tree(core, block, KVP_FATE_UNFINISHED, &budget);
 }
@@ -158,6 +183,7 @@ static int number_take(struct core *core, uint32_t *ret_block)
 	}
 	*ret_block = core->free_block;
 	core->free_block = core->blocks[*ret_block].free_next;
+	core->free_blocks--;
 	return KVP_OK;
 }
 
@@ -166,6 +192,7 @@ static void number_return(struct core *core, uint32_t block)
 	core->blocks[block].state = BLOCK_FREE;
 	core->blocks[block].free_next = core->free_block;
 	core->free_block = block;
+	core->free_blocks++;
 }
 
 static void shared_fill(struct core *core, uint32_t block, uint32_t space_id, struct block_key key,
@@ -200,6 +227,7 @@ static void private_fill(struct core *core, uint32_t block, struct space *space)
 		.keep = { .expire = keep_expire },
 	};
 	list_init(&b->writers);
+	list_init(&b->to_store);
 	core->entries[block] = (struct policy_entry){ .place = POLICY_ABSENT };
 }
 
@@ -212,7 +240,7 @@ static int map_take(struct core *core, const struct space *space, uint32_t block
 	return KVP_OK;
 }
 
-static void birth_count(struct core *core, uint32_t block)
+void block_begun(struct core *core, uint32_t block)
 {
 	uint64_t when_ns;
 
@@ -221,11 +249,13 @@ static void birth_count(struct core *core, uint32_t block)
 		counter_add(core, begun_new_total, 1);
 		break;
 	case KVP_FATE_EVICTED:
+	case KVP_FATE_DEMOTED:
 		counter_add(core, begun_evicted_total, 1);
 		break;
 	default:
 		counter_add(core, begun_removed_total, 1);
 	}
+	curve_birth(core, block);
 }
 
 int block_create(struct core *core, uint32_t space_id, struct block_key key, uint32_t parent, uint32_t tokens,
@@ -257,8 +287,6 @@ int block_create(struct core *core, uint32_t space_id, struct block_key key, uin
 		space->totals.blocks_partial++;
 		space->totals.overhead_bytes += map_slot_bytes(space);
 		block_touch(core, block);
-		birth_count(core, block);
-		curve_birth(core, block);
 		*ret_block = block;
 	}
 	if (parent)
@@ -267,13 +295,6 @@ int block_create(struct core *core, uint32_t space_id, struct block_key key, uin
 }
 
 /* ---- Pages ---- */
-
-static void writer_free(struct writer *writer)
-{
-	list_unlink(&writer->by_block);
-	list_unlink(&writer->by_session);
-	free(writer);
-}
 
 bool block_page_ready(const struct core *core, uint32_t block, uint32_t page)
 {
@@ -288,16 +309,6 @@ static uint64_t page_logical_f16(const struct space *space, uint32_t tokens)
 	       space->schema.page_heads * 2;
 }
 
-/* A block that is complete or dead is not being written. */
-static void writing_ends(struct core *core, uint32_t block)
-{
-	struct block *b = &core->blocks[block];
-
-	deadline_disarm(&core->deadlines, &b->partial);
-	list_for_each_safe(node, after, &b->writers)
-		writer_free(list_entry(node, struct writer, by_block));
-}
-
 static void block_completed(struct core *core, uint32_t block)
 {
 	struct space *space = block_space(core, block);
@@ -305,13 +316,12 @@ static void block_completed(struct core *core, uint32_t block)
 	writing_ends(core, block);
 	space->totals.blocks_partial--;
 	space->totals.tokens += shared_block(core, block)->tokens;
-	counter_add(core, append_blocks_total, 1);
 	events_stored(core, block);
 	policy_refresh(core, block);
 }
 
-static void page_publish(struct core *core, uint32_t block, uint32_t page, uint64_t offset, uint32_t n,
-			 uint64_t checksum)
+void block_publish_page(struct core *core, uint32_t block, uint32_t page, uint64_t offset, uint32_t n,
+			uint64_t checksum)
 {
 	struct kvp_block *shared = shared_block(core, block);
 	struct kvp_page *entry = &shared_pages(core, block)[page];
@@ -327,8 +337,6 @@ static void page_publish(struct core *core, uint32_t block, uint32_t page, uint6
 	space->totals.stored_bytes += n;
 	space->totals.overhead_bytes += space->page_class->slot_bytes - n;
 	space->totals.logical_f16_bytes += page_logical_f16(space, shared->tokens);
-	counter_add(core, append_pages_total, 1);
-	counter_add(core, append_bytes_total, n);
 	if (ready == shared->page_count)
 		block_completed(core, block);
 }
@@ -350,11 +358,15 @@ int block_store_page(struct core *core, uint32_t block, uint32_t page, const voi
 		counter_add(core, append_corrupt_total, 1);
 		return KVP_CORRUPT;
 	}
-	page_publish(core, block, page, offset, n, checksum);
+	block_publish_page(core, block, page, offset, n, checksum);
+	counter_add(core, append_pages_total, 1);
+	counter_add(core, append_bytes_total, n);
+	if (block_complete(core, block)) {
+		counter_add(core, append_blocks_total, 1);
+		tiering_completed(core, block);
+	}
 	return KVP_OK;
 }
-
-/* ---- Writers ---- */
 
 static struct writer *writer_find(const struct core *core, uint32_t block, const struct core_session *session)
 {
@@ -398,6 +410,10 @@ void block_remove_writer(struct core *core, struct writer *writer)
 	writer_free(writer);
 	if (!list_empty(&core->blocks[block].writers))
 		return;
+	if (core->blocks[block].load) {
+		writing_ends(core, block);
+		return;
+	}
 	counter_add(core, dropped_writer_gone_total, 1);
 	(void)block_kill_tree(core, block, KVP_FATE_WRITER_GONE, &budget);
 }
@@ -430,22 +446,39 @@ static void block_bury(struct core *core, uint32_t block)
 	number_return(core, block);
 }
 
-void block_unlease(struct core *core, uint32_t block)
+/* A removed block that nothing claims may be reused as soon as no reader names it. */
+static void claims_settle(struct core *core, uint32_t block)
 {
 	struct block *b = &core->blocks[block];
 
-	kvp_assert(b->leases > 0);
-	b->leases--;
-	if (b->state == BLOCK_LIVE) {
+	if (b->state == BLOCK_LIVE)
 		policy_refresh(core, block);
+	else if (b->leases > 0 || b->ties > 0)
 		return;
-	}
-	if (b->leases > 0)
-		return;
-	if (hazard_possible(core))
+	else if (hazard_possible(core))
 		limbo_add(core, block);
 	else
 		block_leave_limbo(core, block);
+}
+
+void block_unlease(struct core *core, uint32_t block)
+{
+	kvp_assert(core->blocks[block].leases > 0);
+	core->blocks[block].leases--;
+	claims_settle(core, block);
+}
+
+void block_tie(struct core *core, uint32_t block)
+{
+	core->blocks[block].ties++;
+	policy_refresh(core, block);
+}
+
+void block_untie(struct core *core, uint32_t block)
+{
+	kvp_assert(core->blocks[block].ties > 0);
+	core->blocks[block].ties--;
+	claims_settle(core, block);
 }
 
 uint64_t block_pin_cost(const struct core *core, uint32_t block)
@@ -458,7 +491,8 @@ uint64_t block_pin_cost(const struct core *core, uint32_t block)
 
 void block_leave_limbo(struct core *core, uint32_t block)
 {
-	kvp_assert(core->blocks[block].state == BLOCK_LIMBO && core->blocks[block].leases == 0);
+	kvp_assert(core->blocks[block].state == BLOCK_LIMBO && core->blocks[block].leases == 0 &&
+		   core->blocks[block].ties == 0);
 	core->limbo_bytes -= core->blocks[block].slot_bytes;
 	counter_sub(core, blocks_limbo, 1);
 	block_bury(core, block);
@@ -500,14 +534,19 @@ uint64_t block_kill(struct core *core, uint32_t block, enum kvp_fate fate)
 	uint64_t stored;
 
 	kvp_assert(b->state == BLOCK_LIVE && b->children == 0 && b->holds == 0);
+	if (fate == KVP_FATE_DELETED)
+		tiering_remove(core, shared->space_id,
+			       (struct tier_key){ .bytes = shared->key, .n = shared->key_bytes });
+	loading_forget(core, block); /* first: who waited for it lets go of it while it lives */
 	events_removed(core, block, fate);
 	past_note(&core->past, shared->key_hash, fate, core->now_ns);
-	if (fate != KVP_FATE_EVICTED)
+	if (fate != KVP_FATE_EVICTED && fate != KVP_FATE_DEMOTED)
 		curve_forget(core, shared->key_hash);
 	stored = totals_leave(core, block);
 	if (core->entries[block].place != POLICY_ABSENT)
 		policy->ops->remove(policy, block);
 	writing_ends(core, block);
+	tiering_forget(core, block);
 	deadline_disarm(&core->deadlines, &b->keep);
 	index_remove(&core->arena, shared->key_hash, block);
 	(void)atomic_fetch_add_explicit(&shared->generation, 1, memory_order_release);
@@ -516,10 +555,7 @@ uint64_t block_kill(struct core *core, uint32_t block, enum kvp_fate fate)
 	child_unlink(core, block);
 	core->limbo_bytes += b->slot_bytes;
 	counter_add(core, blocks_limbo, 1);
-	if (b->leases == 0 && hazard_possible(core))
-		limbo_add(core, block);
-	else if (b->leases == 0)
-		block_leave_limbo(core, block);
+	claims_settle(core, block);
 	return stored;
 }
 

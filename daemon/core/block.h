@@ -2,14 +2,14 @@
 /*
  * The life of a block.
  *
- *	FREE --block_create--> LIVE, partial --last page--> LIVE, complete --block_kill--> (LIMBO while leased or
- *--> pinned) --> FREE
+ *	FREE --block_create--> LIVE, partial --last page--> LIVE, complete
+ *	     --block_kill--> (LIMBO while leased, tied or pinned) --> FREE
  *
- * A live block is in the index and its generation is even. It is partial until every page is there; meanwhile
- *the sessions that append to it are its writers, and it is dropped when the last of them leaves or no page came
- *for partial_ttl_ms. A complete block is in its space's policy, that is, it may be evicted, exactly when it has
- *no resident child, no lease and no hold. block_kill() takes only blocks without children: the resident blocks
- *are always closed under "parent of".
+ * A live block is in the index and its generation is even. It is partial until every page is there; meanwhile either a
+ * load brings its pages up from the tier, or the sessions that append to it are its writers, and it is dropped when the
+ * last of them leaves or no page came for partial_ttl_ms. A complete block is in its space's policy, that is, it may be
+ * evicted, exactly when it has no resident child, no lease, no tie and no hold. block_kill() takes only blocks without
+ * children: the resident blocks are always closed under "parent of".
  */
 #pragma once
 
@@ -37,6 +37,16 @@ int block_create(struct core *core, uint32_t space_id, struct block_key key, uin
 int block_store_page(struct core *core, uint32_t block, uint32_t page, const void *bytes, uint32_t n,
 		     uint64_t checksum);
 
+/*
+ * A page of n bytes is in its slot, which becomes the block's: its checksum was compared. It must not be ready. May
+ * complete the block.
+ */
+void block_publish_page(struct core *core, uint32_t block, uint32_t page, uint64_t offset, uint32_t n,
+			uint64_t checksum);
+
+/* An append began this block: what became of the key before is counted, and the miss-ratio curve hears of it. */
+void block_begun(struct core *core, uint32_t block);
+
 bool block_page_ready(const struct core *core, uint32_t block, uint32_t page);
 bool block_complete(const struct core *core, uint32_t block);
 
@@ -59,11 +69,15 @@ void block_remove_writer(struct core *core, struct writer *writer);
 /* The session is its only writer. */
 bool block_sole_writer(const struct core *core, uint32_t block, const struct core_session *session);
 
-/* Holds and leases keep a block out of the policy. */
+/* Holds, leases and ties keep a block out of the policy. */
 void block_hold(struct core *core, uint32_t block);
 void block_unhold(struct core *core, uint32_t block);
 void block_lease(struct core *core, uint32_t block);
 void block_unlease(struct core *core, uint32_t block);
+
+/* The same without a session that could be asked or charged: for transfers and waiting fetches. */
+void block_tie(struct core *core, uint32_t block);
+void block_untie(struct core *core, uint32_t block);
 
 /*
  * What pinning or leasing the block counts on its user's quota of bytes: its memory, or its share of the arena when it

@@ -4,6 +4,7 @@
 #include "daemon/core/events.h"
 #include "daemon/core/hazard.h"
 #include "daemon/core/stats.h"
+#include "daemon/core/tiering.h"
 
 #include "base/contract.h"
 #include "base/units.h"
@@ -60,6 +61,7 @@ static int tables_init(struct core *core)
 		core->blocks[block].free_next = core->free_block;
 		core->free_block = block;
 	}
+	core->free_blocks = count;
 	return 0;
 }
 
@@ -79,12 +81,13 @@ int core_new(const struct core_options *options, struct core **ret_core)
 	core->version = options->version;
 	core->config = options->config;
 	core->n_config = options->n_config;
-	core->tier = &tier_none;
 	core->start_ns = options->now_ns;
 	core->now_ns = options->now_ns;
 	list_init(&core->sessions);
 	list_init(&core->users);
 	list_init(&core->run_queue);
+	list_init(&core->loads);
+	list_init(&core->fetches);
 	hazard_init(core);
 	r = arena_init(&core->arena, options->arena, options->arena_bytes, blocks_for(options), options->incarnation,
 		       options->hash_seed);
@@ -98,6 +101,8 @@ int core_new(const struct core_options *options, struct core **ret_core)
 		r = events_init(core);
 	if (r == 0)
 		r = curve_init(core, options->mrc_samples, options->secret);
+	if (r == 0)
+		r = tiering_init(core, options);
 	if (r == 0)
 		stats_init(core);
 	if (r < 0) {
@@ -113,6 +118,7 @@ struct core *core_free(struct core *core)
 	if (!core)
 		return NULL;
 	kvp_assert(list_empty(&core->sessions) && list_empty(&core->users));
+	kvp_assert(list_empty(&core->loads) && core->storing_bytes == 0);
 	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++)
 		if (core->spaces[id].policy)
 			core->spaces[id].policy->ops->destroy(core->spaces[id].policy);
@@ -122,6 +128,7 @@ struct core *core_free(struct core *core)
 			deadline_disarm(&core->deadlines, &core->blocks[block].keep);
 	deadline_disarm(&core->deadlines, &core->scan_due);
 	deadline_disarm(&core->deadlines, &core->stats_due);
+	tiering_deinit(core);
 	events_deinit(core);
 	past_deinit(&core->past);
 	deadline_heap_deinit(&core->deadlines);
@@ -141,7 +148,10 @@ struct core *core_free(struct core *core)
 
 uint64_t core_deadline_ns(const struct core *core)
 {
-	return deadline_next_ns(&core->deadlines);
+	uint64_t own_ns = deadline_next_ns(&core->deadlines);
+	uint64_t tier_ns = core->tier->ops->deadline_ns(core->tier);
+
+	return own_ns < tier_ns ? own_ns : tier_ns;
 }
 
 void core_tick(struct core *core, uint64_t now_ns)
@@ -151,11 +161,18 @@ void core_tick(struct core *core, uint64_t now_ns)
 	core->now_ns = now_ns;
 	while ((due = deadline_pop_due(&core->deadlines, now_ns)))
 		due->expire(core, due);
+	if (core->tier->ops->deadline_ns(core->tier) <= now_ns)
+		core->tier->ops->tick(core->tier, now_ns);
 }
 
 void core_stop(struct core *core)
 {
 	core->stopping = true;
+}
+
+bool core_stopped(struct core *core)
+{
+	return list_empty(&core->loads) && tiering_stopped(core);
 }
 
 void core_note_turn(struct core *core, uint64_t duration_ns, uint64_t cpu_ns)

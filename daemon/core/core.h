@@ -19,6 +19,7 @@
 
 struct core;
 struct core_session;
+struct tier;
 struct kvp_counters;
 struct kvp_space_entry;
 
@@ -42,6 +43,9 @@ struct core_host {
 
 	/* The monotonic clock, for how long requests take. NULL: they take no time. */
 	uint64_t (*clock_ns)(void *context);
+
+	/* There is work for core_run() that no request brought. NULL: the host calls it all the time. */
+	void (*wake)(void *context);
 };
 
 /* The reply goes with the arena's descriptor, and those that are flagged, in the order of their flags. */
@@ -76,6 +80,12 @@ struct core_limits {
 	uint32_t events_kept;               /* for those who ask what happened; 16,384 */
 };
 
+/* Which blocks are worth being written to the tier. */
+enum core_tier_admit {
+	CORE_TIER_ADMIT_READ, /* what was read at least once */
+	CORE_TIER_ADMIT_ALL,
+};
+
 /* The most that core_options.mrc_samples may be. */
 #define CORE_MRC_SAMPLES_MAX (1u << 24)
 
@@ -92,6 +102,9 @@ struct core_options {
 	struct core_limits limits;
 	const struct core_host *host;
 	void *context;
+	struct tier *tier;                /* below RAM; bound by the core, outlives it. NULL: nothing is */
+	enum core_tier_admit tier_admit;
+	uint32_t tier_free_percent; /* of the arena; when less is free, what is admitted is written. 100: at once */
 	const struct core_config_item *config; /* what Config answers; the caller's, outlives the core */
 	size_t n_config;
 };
@@ -130,8 +143,12 @@ uint64_t core_deadline_ns(const struct core *core);
 /* Ends what is over by time: leases, partial blocks, soft pins, sessions without Hello. */
 void core_tick(struct core *core, uint64_t now_ns);
 
-/* From now on requests are answered STOPPING; queued ones are still finished by core_run(). */
+/*
+ * From now on requests are answered STOPPING; queued ones are still finished by core_run(). What the tier has begun to
+ * write is written: core_stopped() tells when.
+ */
 void core_stop(struct core *core);
+bool core_stopped(struct core *core);
 
 /* One turn of the host's loop took this long, by the clock and of CPU time; kept in the counters. */
 void core_note_turn(struct core *core, uint64_t duration_ns, uint64_t cpu_ns);

@@ -5,6 +5,7 @@
 #include "base/contract.h"
 #include "daemon/core/block.h"
 #include "daemon/core/hazard.h"
+#include "daemon/core/tiering.h"
 
 #include <errno.h>
 
@@ -57,9 +58,7 @@ int evict_one(struct core *core, uint32_t space_id, enum kvp_fate fate, uint64_t
 
 	if (!block)
 		return 0;
-	if (core->tier->submit_store(core->context, core, block) == TIER_STARTED)
-		return 0;
-	*ret_bytes = block_kill(core, block, fate);
+	*ret_bytes = block_kill(core, block, tiering_evict(core, block, fate));
 	counter_add(core, evicted_bytes_total, *ret_bytes);
 	return 1;
 }

@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "daemon/core/curve.h"
 #include "daemon/core/stats.h"
+#include "daemon/core/tiering.h"
 #include "daemon/core/verbs.h"
 
 #include <errno.h>
@@ -122,8 +123,10 @@ static unsigned touches_take(struct core *core, const uint32_t *touched, uint32_
 		if (block < 1 || block > core->arena.blocks_count || core->blocks[block].state != BLOCK_LIVE)
 			continue;
 		block_touch(core, block);
-		if (!(touched[i] & KVP_TOUCH_ASIDE))
-			used[n_used++] = block;
+		if (touched[i] & KVP_TOUCH_ASIDE)
+			continue;
+		tiering_read(core, block);
+		used[n_used++] = block;
 	}
 	return n_used;
 }
@@ -251,7 +254,7 @@ static uint64_t grace_ns(const struct core *core)
 static bool wanted(const struct core *core, const struct block *b)
 {
 	if (b->state == BLOCK_LIMBO)
-		return b->leases == 0;
+		return b->leases == 0 && b->ties == 0;
 	return b->wanted_ns != 0 && core->now_ns - b->wanted_ns <= 2 * grace_ns(core);
 }
 
@@ -409,7 +412,8 @@ static uint32_t limbo_pop(struct core *core)
 
 void limbo_add(struct core *core, uint32_t block)
 {
-	kvp_assert(core->blocks[block].state == BLOCK_LIMBO && core->blocks[block].leases == 0);
+	kvp_assert(core->blocks[block].state == BLOCK_LIMBO && core->blocks[block].leases == 0 &&
+		   core->blocks[block].ties == 0);
 	limbo_push(core, block);
 	if (core->scan_due.when_ns > core->now_ns + SCAN_SOON_MS * NS_PER_MS)
 		(void)deadline_arm(&core->deadlines, &core->scan_due, core->now_ns + SCAN_SOON_MS * NS_PER_MS);

@@ -45,13 +45,18 @@ struct block {
 	uint32_t children;
 	uint32_t leases;
 	uint32_t holds;     /* by operations that need it to stay for the moment */
+	uint32_t ties;      /* by transfers and waiting fetches, which need its memory: as leases, but of no session */
 	uint32_t free_next; /* in the list of free numbers, or of those in limbo that no lease holds */
 	enum block_state state;
 	uint64_t slot_bytes; /* of its pages and its map */
 	uint64_t used_ns;
 	uint64_t wanted_ns; /* when it was last passed over as a victim because it was pinned; 0: never */
 	struct list writers;
-	struct deadline partial; /* armed while pages are missing */
+	struct list to_store;    /* core.to_store, while it waits to be written to the tier */
+	struct load *load;       /* that brings its pages up from the tier; NULL: none */
+	bool below;              /* the tier has it, or is writing it */
+	bool storing;            /* its store has not ended */
+	struct deadline partial; /* armed while pages are missing, unless they are being loaded */
 	struct deadline keep;    /* armed while it has a priority */
 };
 
@@ -86,6 +91,7 @@ struct space {
 	bool live;
 	struct page_schema schema;
 	uint32_t page_count;
+	struct tier_space digest;
 	struct size_class *page_class;
 	struct size_class *map_class;
 	struct policy *policy;
@@ -156,6 +162,7 @@ struct core_session {
 	struct list ops;
 	struct list leases;
 	struct list writers;
+	struct list fetches; /* that wait for the tier */
 	struct deadline hello;
 	struct wait wait;
 	uint64_t spaces_open[(KVP_SPACES_MAX + 63) / 64];
@@ -208,7 +215,7 @@ struct core {
 	const char *version;
 	const struct core_config_item *config;
 	size_t n_config;
-	const struct tier *tier;
+	struct tier *tier;
 	uint64_t start_ns;
 	uint64_t now_ns; /* of the call in progress */
 	uint32_t verb;   /* of the request that is being looked at */
@@ -220,6 +227,7 @@ struct core {
 	struct block *blocks;         /* [blocks_count + 1] */
 	struct policy_entry *entries; /* [blocks_count + 1] */
 	uint32_t free_block;
+	uint32_t free_blocks; /* in the list that begins there */
 
 	struct lease **leases;
 	uint32_t leases_capacity;
@@ -253,6 +261,19 @@ struct core {
 	struct list waits;
 	struct deadline waits_due;
 	struct deadline stats_due;
+
+	/* What goes down and comes up; see tiering.h and loading.h. */
+	enum core_tier_admit tier_admit;
+	uint32_t tier_free_percent;
+	struct list to_store; /* complete blocks that the tier lacks, oldest first */
+	uint64_t storing_bytes;
+	struct deadline store_due;
+	struct list loads;
+	uint64_t loading_bytes; /* slots of loads, not published yet */
+	struct list fetches;    /* that are to be prepared, in the order of their coming */
+	bool fetches_blocked;   /* until a load ends */
+	struct load *load_begun; /* that takes its slots; NULL: none */
+	struct tier_page *transfer; /* [KVP_PAGES_PER_BLOCK_MAX], for the length of a call */
 
 	struct intake intake;
 	uint8_t *parse;

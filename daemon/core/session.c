@@ -8,11 +8,13 @@
  *Queued operations are served round robin over sessions, one slice each, in order within a session.
  */
 #include "daemon/core/events.h"
+#include "daemon/core/fetching.h"
 #include "daemon/core/hazard.h"
 #include "daemon/core/lease.h"
 #include "daemon/core/parse.h"
 #include "daemon/core/space.h"
 #include "daemon/core/stats.h"
+#include "daemon/core/tiering.h"
 #include "daemon/core/verbs.h"
 
 #include "base/contract.h"
@@ -64,6 +66,7 @@ int core_session_open(struct core *core, void *peer, uint32_t uid, uint64_t now_
 	list_init(&session->ops);
 	list_init(&session->leases);
 	list_init(&session->writers);
+	list_init(&session->fetches);
 	list_init(&session->wait.link);
 	session->id = ++core->next_session_id;
 	list_push_back(&core->sessions, &session->link);
@@ -106,6 +109,7 @@ struct core_session *core_session_close(struct core_session *session)
 		session_close_space(session, id);
 	hazard_take_back(session);
 	events_forget(session);
+	fetching_forget(session);
 	if (session->staging) {
 		account_discharge(&session->user->staging_bytes, session->staging_bytes);
 		counter_sub(core, staging_bytes, session->staging_bytes);
@@ -130,6 +134,7 @@ void session_end(struct core_session *session, const char *reason)
 	deadline_disarm(&core->deadlines, &session->hello);
 	hazard_void(session);
 	events_forget(session);
+	fetching_forget(session);
 	core->host->hang_up(core->context, session->peer, reason);
 }
 
@@ -155,7 +160,7 @@ void core_session_fault(struct core_session *session, const char *reason)
 
 /* ---- Requests ---- */
 
-static void request_note(struct core *core, uint32_t verb, uint64_t begin_ns)
+void session_note_request(struct core *core, uint32_t verb, uint64_t begin_ns)
 {
 	uint64_t end_ns = core->host->clock_ns ? core->host->clock_ns(core->context) : core->now_ns;
 
@@ -188,7 +193,7 @@ static bool id_in_flight(const struct core_session *session, uint64_t id)
 	list_for_each(node, &session->ops)
 		if (list_entry(node, struct op, link)->id == id)
 			return true;
-	return events_waits(session, id);
+	return events_waits(session, id) || fetching_waits(session, id);
 }
 
 /* What ends a session. NULL, or static text. */
@@ -247,7 +252,7 @@ void core_request(struct core_session *session, const uint8_t *message, size_t n
 	core->verb = (uint32_t)request->verb_case - KVP_VERB_FIRST;
 	request_dispatch(session, request);
 	if (session->in_flight == queued)
-		request_note(core, core->verb, now_ns);
+		session_note_request(core, core->verb, now_ns);
 	stats_later(core);
 }
 
@@ -268,21 +273,20 @@ void op_queue(struct core_session *session, struct op *op)
 		list_push_back(&session->core->run_queue, &session->run);
 }
 
-bool core_run(struct core *core, uint64_t now_ns)
+/* One slice of the first session's work. */
+static void session_run(struct core *core)
 {
 	struct list *first = list_first(&core->run_queue);
 	struct core_session *session;
 	struct op *op;
 
-	core->now_ns = now_ns;
 	if (!first)
-		return false;
-	stats_later(core);
+		return;
 	session = list_entry(first, struct core_session, run);
 	op = list_entry(session->ops.next, struct op, link);
 	kvp_assert(!list_empty(&session->ops));
 	if (op->step(session, op) == OP_DONE) {
-		request_note(core, op->verb, op->begin_ns);
+		session_note_request(core, op->verb, op->begin_ns);
 		op_end(session, op);
 	}
 	/* To the end of the queue; a session that ended during the step is out of it already. */
@@ -291,5 +295,17 @@ bool core_run(struct core *core, uint64_t now_ns)
 		if (!list_empty(&session->ops))
 			list_push_back(&core->run_queue, &session->run);
 	}
-	return !list_empty(&core->run_queue);
+}
+
+bool core_run(struct core *core, uint64_t now_ns)
+{
+	bool more;
+
+	core->now_ns = now_ns;
+	if (!list_empty(&core->run_queue))
+		stats_later(core);
+	session_run(core);
+	more = fetching_step(core);
+	more |= tiering_step(core);
+	return more || !list_empty(&core->run_queue);
 }

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/contract.h"
+#include "codec/codec.h"
 #include "daemon/core/events.h"
 
 #include <string.h>
@@ -78,6 +79,31 @@ static void entry_fill(struct core *core, uint32_t id, const struct space_reques
 	atomic_store_explicit(&entry->state, KVP_SPACE_LIVE, memory_order_release);
 }
 
+/* Of everything that a space is: what differs in any of it has other bytes. */
+static struct tier_space digest_of(const struct space_request *request)
+{
+	const struct page_schema *schema = &request->schema;
+	struct {
+		uint32_t numbers[13];
+		char name[KVP_NAME_BYTES_MAX];
+		char model[KVP_MODEL_BYTES_MAX];
+		char revision[KVP_REVISION_BYTES_MAX];
+	} text = {
+		.numbers = { (uint32_t)request->name.n, (uint32_t)request->model.n, (uint32_t)request->revision.n,
+			     request->dtype, schema->layers, schema->kv_heads, schema->head_dim_k, schema->head_dim_v,
+			     schema->block_tokens, schema->codec_k, schema->codec_v, schema->page_heads,
+			     CODEC_FORMAT_VERSION },
+	};
+	struct tier_space digest;
+
+	memcpy(text.name, request->name.bytes, request->name.n);
+	memcpy(text.model, request->model.bytes, request->model.n);
+	if (request->revision.n > 0)
+		memcpy(text.revision, request->revision.bytes, request->revision.n);
+	kvp_digest(&text, sizeof(text), digest.digest);
+	return digest;
+}
+
 int space_create(struct core *core, const struct space_request *request, uint32_t *ret_id)
 {
 	const struct page_schema *schema = &request->schema;
@@ -91,6 +117,7 @@ int space_create(struct core *core, const struct space_request *request, uint32_
 	space = &core->spaces[id];
 	space->schema = *schema;
 	space->page_count = page_count(schema);
+	space->digest = digest_of(request);
 	space->page_class = arena_class_ref(&core->arena, (uint32_t)slot_bytes);
 	space->map_class = arena_class_ref(&core->arena, (uint32_t)map_bytes);
 	space->policy = policy_lru.create(core->entries, core->arena.blocks_count);

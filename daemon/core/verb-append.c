@@ -92,6 +92,7 @@ static int block_resolve(struct core_session *session, struct append *append)
 		r = block_create(core, append->space_id, key, parent, append->tokens, &block);
 		if (r != KVP_OK)
 			return r;
+		block_begun(core, block);
 	}
 	if (!block_complete(core, block) && block_add_writer(core, block, session) < 0) {
 		/* Without a writer nobody would end a partial block. */

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fetch, Release and Match: what readers ask. All are done at once; none copies a page. */
+/* Fetch, Release and Match: what readers ask. All but a Fetch that waits for the tier are done at once; none copies a page. */
 #include "daemon/core/curve.h"
+#include "daemon/core/fetching.h"
 #include "daemon/core/lease.h"
+#include "daemon/core/tiering.h"
 #include "daemon/core/verbs.h"
+
+#include "base/units.h"
 
 /* Whether the block at this key has the wanted pages. */
 static enum kvp_status look_up(struct core *core, uint32_t space_id, ProtobufCBinaryData key,
@@ -40,9 +44,9 @@ static struct space *read_space(struct core_session *session, uint32_t space_id,
 	return space;
 }
 
-static void miss_count(struct core *core, uint32_t space_id, ProtobufCBinaryData key)
+void fetch_count_miss(struct core *core, uint32_t space_id, struct block_key key)
 {
-	uint64_t hash = kvp_key_hash(core->arena.header->hash_seed, space_id, key.data, key.len);
+	uint64_t hash = kvp_key_hash(core->arena.header->hash_seed, space_id, key.bytes, key.n);
 	uint64_t when_ns;
 
 	switch (past_find(&core->past, hash, &when_ns)) {
@@ -50,6 +54,8 @@ static void miss_count(struct core *core, uint32_t space_id, ProtobufCBinaryData
 		counter_add(core, fetch_miss_never_total, 1);
 		break;
 	case KVP_FATE_EVICTED:
+	case KVP_FATE_DEMOTED:
+	case KVP_FATE_LOST:
 		counter_add(core, fetch_miss_evicted_total, 1);
 		break;
 	default:
@@ -57,20 +63,12 @@ static void miss_count(struct core *core, uint32_t space_id, ProtobufCBinaryData
 	}
 }
 
-/* ttl_ms 0: without a lease. */
-static void fetch_one(struct core_session *session, uint32_t space_id, ProtobufCBinaryData key,
-		      const struct page_range *range, uint32_t ttl_ms, Kvpaged__V1__FetchItem *item)
+void fetch_deliver(struct core_session *session, uint32_t block, const struct page_range *range, uint32_t ttl_ms,
+		   Kvpaged__V1__FetchItem *item)
 {
 	struct core *core = session->core;
-	uint32_t block = 0;
 
-	item->status = look_up(core, space_id, key, range, &block);
-	if (item->status == KVP_MISS)
-		miss_count(core, space_id, key);
-	if (item->status == KVP_PARTIAL)
-		counter_add(core, fetch_partial_total, 1);
-	if (item->status != KVP_OK)
-		return;
+	item->status = KVP_OK;
 	if (ttl_ms > 0)
 		item->status = (uint32_t)lease_take(session, block, ttl_ms, &item->lease_id);
 	if (item->status != KVP_OK) {
@@ -78,12 +76,29 @@ static void fetch_one(struct core_session *session, uint32_t space_id, ProtobufC
 		return;
 	}
 	block_touch(core, block);
+	tiering_read(core, block);
 	if (range->layer_begin == 0 && range->group_begin == 0)
 		curve_use(core, block, 1);
 	counter_add(core, fetch_hits_total, 1);
 	item->block = block;
 	item->generation = atomic_load_explicit(&shared_block(core, block)->generation, memory_order_relaxed);
 	item->tokens = shared_block(core, block)->tokens;
+}
+
+/* ttl_ms 0: without a lease. */
+static void fetch_one(struct core_session *session, const Kvpaged__V1__Fetch *fetch, ProtobufCBinaryData key,
+		      const struct page_range *range, uint32_t ttl_ms, Kvpaged__V1__FetchItem *item)
+{
+	struct core *core = session->core;
+	uint32_t block = 0;
+
+	item->status = look_up(core, fetch->space_id, key, range, &block);
+	if (item->status == KVP_MISS)
+		fetch_count_miss(core, fetch->space_id, key_of(key));
+	if (item->status == KVP_PARTIAL)
+		counter_add(core, fetch_partial_total, 1);
+	if (item->status == KVP_OK && !fetch->prefetch)
+		fetch_deliver(session, block, range, ttl_ms, item);
 }
 
 enum verb_result verb_fetch(struct core_session *session, const Request *request, Reply *reply)
@@ -100,10 +115,11 @@ enum verb_result verb_fetch(struct core_session *session, const Request *request
 		ttl_ms = core->limits.lease_ttl_ms_max;
 	if (fetch->no_lease)
 		ttl_ms = 0;
+	if (!fetch->resident_only && fetching_needed(core, fetch, &range))
+		return fetching_begin(session, request, &range, ttl_ms, reply);
 	for (size_t i = 0; i < fetch->n_keys; i++) {
 		kvpaged__v1__fetch_item__init(&core->scratch.fetch_items[i]);
-		fetch_one(session, fetch->space_id, fetch->keys[i], &range, ttl_ms,
-			  &core->scratch.fetch_items[i]);
+		fetch_one(session, fetch, fetch->keys[i], &range, ttl_ms, &core->scratch.fetch_items[i]);
 		core->scratch.fetch_item_pointers[i] = &core->scratch.fetch_items[i];
 	}
 	answer.n_items = fetch->n_keys;
@@ -131,6 +147,11 @@ enum verb_result verb_release(struct core_session *session, const Request *reque
 	return reply_items(session, reply, core->scratch.item_status, release->n_lease_ids);
 }
 
+static bool is_loading(struct core *core, uint32_t space_id, ProtobufCBinaryData key)
+{
+	return core->blocks[block_find(core, space_id, key_of(key))].load;
+}
+
 static void match_count(struct core *core, size_t asked, size_t matched)
 {
 	counter_add(core, match_hits_total, matched);
@@ -141,6 +162,28 @@ static void match_count(struct core *core, size_t asked, size_t matched)
 		counter_add(core, matches_partial_total, 1);
 	else
 		counter_add(core, matches_none_total, 1);
+}
+
+/* How many of the keys behind the resident ones a fetch would bring up, and how long that would take. */
+static void loadable_count(struct core *core, const Kvpaged__V1__Match *match, const struct page_range *range,
+			   Kvpaged__V1__MatchReply *answer)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = answer->matched; i < match->n_keys; i++, answer->loadable++) {
+		struct tier_key key = { .bytes = match->keys[i].data, .n = match->keys[i].len };
+		struct tier_block found;
+		uint32_t block;
+		enum kvp_status status = look_up(core, match->space_id, match->keys[i], range, &block);
+
+		if (status == KVP_OK || (status == KVP_PARTIAL && is_loading(core, match->space_id, match->keys[i])))
+			continue;
+		if (status != KVP_MISS || !tiering_find(core, match->space_id, key, &found))
+			break;
+		bytes += (uint64_t)found.page_count * found.slot_bytes;
+	}
+	if (answer->loadable > 0)
+		answer->load_us = core->tier->ops->forecast_ns(core->tier, bytes) / NS_PER_US;
 }
 
 enum verb_result verb_match(struct core_session *session, const Request *request, Reply *reply)
@@ -162,6 +205,7 @@ enum verb_result verb_match(struct core_session *session, const Request *request
 		answer.matched++;
 	}
 	match_count(core, match->n_keys, answer.matched);
+	loadable_count(core, match, &range, &answer);
 	reply->verb_case = KVPAGED__V1__REPLY__VERB_MATCH;
 	reply->match = &answer;
 	reply_send(session, reply, 0);

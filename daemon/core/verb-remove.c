@@ -8,6 +8,7 @@
 #include "daemon/core/hazard.h"
 #include "daemon/core/index.h"
 #include "daemon/core/space.h"
+#include "daemon/core/tiering.h"
 #include "daemon/core/verbs.h"
 
 #include <stdlib.h>
@@ -43,12 +44,18 @@ static bool delete_one(struct core *core, struct removal *removal, uint32_t *bud
 	uint64_t hash = kvp_key_hash(core->arena.header->hash_seed, removal->space_id, key->bytes, key->n);
 	uint32_t before = *budget;
 	uint32_t block = index_find(&core->arena, hash, removal->space_id, key->bytes, key->n);
+	struct tier_key tier_key = { .bytes = key->bytes, .n = key->n };
+	struct tier_block found;
+	bool below = tiering_find(core, removal->space_id, tier_key, &found);
 	bool gone = !block || block_kill_tree(core, block, KVP_FATE_DELETED, budget);
 
+	/* Also what descends from it and is on the tier alone. */
+	if (gone)
+		tiering_remove(core, removal->space_id, tier_key);
 	curve_forget(core, hash);
 	counter_add(core, deleted_total, before - *budget);
 	/* A tree larger than a batch takes several turns: it was there in the first. */
-	if (block)
+	if (block || below)
 		removal->status[removal->next] = KVP_OK;
 	else if (removal->status[removal->next] != KVP_OK)
 		removal->status[removal->next] = KVP_MISS;
@@ -218,6 +225,7 @@ static enum op_progress drop_step(struct core_session *session, struct op *op)
 	} else {
 		if (!drop_blocks(core, id, drop))
 			return OP_MORE;
+		tiering_remove(core, id, (struct tier_key){ 0 });
 		session_close_space(session, id);
 		space_drop(core, id);
 		(void)limbo_collect(core);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Stats: every counter, and every space's memory. The gauges of memory satisfy
- *	arena = metadata + stored + overhead + limbo + free
+ *	arena = metadata + stored + overhead + limbo + loading + free
  * where stored is encoded page bytes and overhead is slot rounding, page maps and extent tails.
  */
 #include "daemon/core/curve.h"
 #include "daemon/core/space.h"
 #include "daemon/core/stats.h"
+#include "daemon/core/tiering.h"
 #include "daemon/core/verbs.h"
 
 #include "base/units.h"
@@ -66,10 +67,12 @@ void stats_refresh(struct core *core)
 	counter_set(core, stored_bytes, sum.stored_bytes);
 	counter_set(core, overhead_bytes, sum.overhead_bytes + arena->tail_bytes);
 	counter_set(core, limbo_bytes, core->limbo_bytes);
+	counter_set(core, loading_bytes, core->loading_bytes);
 	counter_set(core, free_bytes, arena->free_slot_bytes + arena->extents_free * KVP_EXTENT_BYTES);
 	counter_set(core, logical_f16_bytes, sum.logical_f16_bytes);
 	counter_set(core, logical_f32_bytes, 2 * sum.logical_f16_bytes);
 	curve_refresh(core);
+	tiering_refresh(core);
 }
 
 static void stats_expire(struct core *core, struct deadline *deadline)

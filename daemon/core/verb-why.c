@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Why: one key, from every side. */
+#include "daemon/core/tiering.h"
 #include "daemon/core/verbs.h"
 
 #include "base/units.h"
@@ -24,8 +25,16 @@ static void past_fill(struct core *core, uint32_t space_id, ProtobufCBinaryData 
 {
 	uint64_t hash = kvp_key_hash(core->arena.header->hash_seed, space_id, key.data, key.len);
 	uint64_t when_ns = core->now_ns;
+	struct tier_block found;
 
 	answer->fate = past_find(&core->past, hash, &when_ns);
+	if (tiering_find(core, space_id, (struct tier_key){ .bytes = key.data, .n = key.len }, &found)) {
+		answer->fate = KVP_FATE_DEMOTED;
+		answer->tokens = found.tokens;
+		answer->page_count = found.page_count;
+	} else if (answer->fate == KVP_FATE_DEMOTED) {
+		answer->fate = KVP_FATE_EVICTED; /* the tier had it, and dropped it */
+	}
 	answer->ago_ms = core->now_ns > when_ns ? (core->now_ns - when_ns) / NS_PER_MS : 0;
 }
 

@@ -46,6 +46,9 @@ enum verb_result reply_items(struct core_session *session, Reply *reply, uint8_t
 /* Ends the session: its requests are ignored from now on. reason is static text. */
 void session_end(struct core_session *session, const char *reason);
 
+/* A request that began then is done: how long it took is counted. */
+void session_note_request(struct core *core, uint32_t verb, uint64_t begin_ns);
+
 /* Queues an operation for the session. */
 void op_queue(struct core_session *session, struct op *op);
 
@@ -79,6 +82,13 @@ struct page_range {
 /* Resolves a Range (NULL: everything) against the space. Heads that share a page with wanted ones come along.
  * false: out of range. */
 bool range_resolve(const struct space *space, const Kvpaged__V1__Range *range, struct page_range *ret_range);
+
+/* Delivers a block that is ready: takes the lease (ttl_ms 0: none), counts, and fills the item. */
+void fetch_deliver(struct core_session *session, uint32_t block, const struct page_range *range, uint32_t ttl_ms,
+		   Kvpaged__V1__FetchItem *item);
+
+/* A block that was asked for is not to be had. */
+void fetch_count_miss(struct core *core, uint32_t space_id, struct block_key key);
 
 /* Whether every page in range is ready. */
 bool range_ready(const struct core *core, uint32_t block, const struct page_range *range);

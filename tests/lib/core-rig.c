@@ -72,33 +72,56 @@ void rig_start(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, const
 	rig_start_curve(rig, arena_bytes, blocks_max, limits, MRC_SAMPLES);
 }
 
+static void start(struct rig *rig, struct core_options *options, const struct core_limits *limits)
+{
+	static const struct core_config_item config[] = { { "arena.bytes", "8MiB", "default" } };
+
+	*rig = (struct rig){ .arena_bytes = options->arena_bytes, .now_ns = NS_PER_S };
+	rig->arena = mmap(NULL, options->arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(rig->arena != MAP_FAILED);
+	options->arena = rig->arena;
+	options->incarnation = 77;
+	options->hash_seed = 12345;
+	options->secret = 54321;
+	options->now_ns = NS_PER_S;
+	options->version = "0.1.0";
+	options->host = &host;
+	options->context = rig;
+	options->config = config;
+	options->n_config = 1;
+	if (limits)
+		options->limits = *limits;
+	assert_int_equal(core_new(options, &rig->core), 0);
+	rig_audit(rig);
+}
+
 void rig_start_curve(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, const struct core_limits *limits,
 		     uint32_t mrc_samples)
 {
-	static const struct core_config_item config[] = { { "arena.bytes", "8MiB", "default" } };
 	struct core_options options = {
 		.arena_bytes = arena_bytes,
 		.blocks_max = blocks_max,
-		.incarnation = 77,
-		.hash_seed = 12345,
-		.secret = 54321,
 		.mrc_samples = mrc_samples,
-		.now_ns = NS_PER_S,
-		.version = "0.1.0",
-		.host = &host,
-		.context = rig,
-		.config = config,
-		.n_config = 1,
 	};
 
-	*rig = (struct rig){ .arena_bytes = arena_bytes, .now_ns = NS_PER_S };
-	rig->arena = mmap(NULL, arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	assert_true(rig->arena != MAP_FAILED);
-	options.arena = rig->arena;
-	if (limits)
-		options.limits = *limits;
-	assert_int_equal(core_new(&options, &rig->core), 0);
-	rig_audit(rig);
+	start(rig, &options, limits);
+}
+
+void rig_start_tier(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, struct tier_memory *tier,
+		    enum core_tier_admit admit, uint32_t free_percent)
+{
+	struct core_options options = {
+		.arena_bytes = arena_bytes,
+		.blocks_max = blocks_max,
+		.mrc_samples = MRC_SAMPLES,
+		.tier = &tier->tier,
+		.tier_admit = admit,
+		.tier_free_percent = free_percent,
+	};
+
+	tier_memory_init(tier);
+	start(rig, &options, NULL);
+	rig->tier = tier;
 }
 
 void rig_stop(struct rig *rig)
@@ -107,7 +130,16 @@ void rig_stop(struct rig *rig)
 	for (unsigned i = 0; i < RIG_PEERS_MAX; i++)
 		rig_disconnect(&rig->peers[i]);
 	rig_audit(rig);
+	if (rig->tier) {
+		core_stop(rig->core);
+		rig->tier_held = false;
+		rig_run(rig);
+		assert_true(core_stopped(rig->core));
+		rig_audit(rig);
+	}
 	rig->core = core_free(rig->core);
+	if (rig->tier)
+		tier_memory_deinit(rig->tier);
 	assert_int_equal(munmap(rig->arena, rig->arena_bytes), 0);
 }
 
@@ -171,8 +203,13 @@ void rig_send(struct rig_peer *peer, Kvpaged__V1__Request *request)
 
 void rig_run(struct rig *rig)
 {
-	while (core_run(rig->core, rig->now_ns))
-		;
+	bool more = true;
+
+	while (more) {
+		more = core_run(rig->core, rig->now_ns);
+		if (!more && rig->tier && !rig->tier_held)
+			more = tier_memory_step(rig->tier, 0);
+	}
 }
 
 const Kvpaged__V1__Reply *rig_call(struct rig_peer *peer, Kvpaged__V1__Request *request)

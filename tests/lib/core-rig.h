@@ -9,6 +9,7 @@
 #include "proto/control.h"
 #include "proto/kvpaged.pb-c.h"
 #include "proto/limits.h"
+#include "tests/lib/tier-memory.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,6 +39,8 @@ struct rig {
 	uint64_t now_ns;
 	bool refuse_staging;
 	bool refuse_control;
+	struct tier_memory *tier; /* NULL: none. Its jobs end while queued work runs, unless it is held */
+	bool tier_held;
 	struct rig_peer peers[RIG_PEERS_MAX];
 };
 
@@ -47,6 +50,10 @@ void rig_start(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, const
 /* The same with so many samples for the miss-ratio curve; the others take few. */
 void rig_start_curve(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, const struct core_limits *limits,
 		     uint32_t mrc_samples);
+
+/* The same on a tier, which is written when less than free_percent of the arena is free. */
+void rig_start_tier(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, struct tier_memory *tier,
+		    enum core_tier_admit admit, uint32_t free_percent);
 
 /* Closes all sessions and frees everything; the audit must hold before and after. */
 void rig_stop(struct rig *rig);

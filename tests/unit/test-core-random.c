@@ -192,6 +192,50 @@ static void do_wait(struct work *work, struct rig_peer *peer)
 	rig_send(peer, &request);
 }
 
+/* One that may have to wait for the tier, and be overtaken by anything. */
+static void do_fetch_later(struct work *work, struct rig_peer *peer)
+{
+	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
+	Kvpaged__V1__Fetch body = KVPAGED__V1__FETCH__INIT;
+	Kvpaged__V1__Range range = KVPAGED__V1__RANGE__INIT;
+	ProtobufCBinaryData keys[3];
+	char names_of_keys[3][8], parent[8];
+
+	if (core_session_in_flight(peer->session) > 8)
+		return;
+	for (unsigned i = 0; i < 3; i++) {
+		names(draw(work, KEYS), names_of_keys[i], parent);
+		keys[i] = (ProtobufCBinaryData){ .len = strlen(names_of_keys[i]),
+						 .data = (uint8_t *)names_of_keys[i] };
+	}
+	range.layer_begin = draw(work, 3);
+	body.space_id = work->ids[draw(work, 2)];
+	body.n_keys = 1 + draw(work, 3);
+	body.keys = keys;
+	body.range = &range;
+	body.prefetch = draw(work, 4) == 0;
+	body.lease_ttl_ms = 1 + draw(work, 2000);
+	request.verb_case = KVPAGED__V1__REQUEST__VERB_FETCH;
+	request.fetch = &body;
+	rig_send(peer, &request);
+}
+
+/* The tier does a part of its work, well or badly, in any order. */
+static void do_tier(struct work *work, struct rig_peer *peer)
+{
+	struct tier_memory *tier = work->rig.tier;
+
+	tier->fail_stores += draw(work, 8) == 0;
+	tier->fail_pages += draw(work, 16) == 0;
+	tier->flip_pages += draw(work, 16) == 0;
+	for (unsigned i = draw(work, 6); i > 0; i--)
+		(void)tier_memory_step(tier, draw(work, 4));
+	if (draw(work, 4) == 0)
+		(void)tier_memory_drop(tier, draw(work, 20));
+	if (draw(work, 2))
+		rig_run(&work->rig);
+}
+
 static void step(struct work *work)
 {
 	unsigned i = draw(work, PEERS);
@@ -200,6 +244,10 @@ static void step(struct work *work)
 
 	if (!peer->session) {
 		connect_one(work, i);
+		return;
+	}
+	if (work->rig.tier && draw(work, 3) == 0) {
+		(draw(work, 2) ? do_tier : do_fetch_later)(work, peer);
 		return;
 	}
 	if (what < 44)
@@ -222,16 +270,13 @@ static void step(struct work *work)
 		rig_advance_ms(&work->rig, 61000);
 }
 
-static void test_random_work(void **state)
+static void random_work(struct work *work)
 {
 	const char *seed = getenv("KVP_SEED"), *steps = getenv("KVP_STEPS");
-	struct core_limits limits = { .slice_bytes = 4096 };
-	struct work *work = calloc(1, sizeof(*work));
 	uint64_t n = steps ? strtoull(steps, NULL, 10) : 20000;
 
 	work->seed = seed ? strtoull(seed, NULL, 10) : 1;
 	print_message("seed %llu, %llu steps\n", (unsigned long long)work->seed, (unsigned long long)n);
-	rig_start(&work->rig, 16 * MIB, 48, &limits);
 	for (uint64_t i = 0; i < n; i++) {
 		step(work);
 		rig_audit(&work->rig);
@@ -240,9 +285,33 @@ static void test_random_work(void **state)
 	free(work);
 }
 
+static void test_random_work(void **state)
+{
+	struct core_limits limits = { .slice_bytes = 4096 };
+	struct work *work = calloc(1, sizeof(*work));
+
+	assert_non_null(work);
+	rig_start(&work->rig, 16 * MIB, 48, &limits);
+	random_work(work);
+}
+
+/* Requests that wait for their answer let the tier do all its work; others leave it as it is. */
+static void test_random_work_on_a_tier(void **state)
+{
+	struct work *work = calloc(1, sizeof(*work));
+	struct tier_memory tier;
+
+	assert_non_null(work);
+	rig_start_tier(&work->rig, 16 * MIB, 48, &tier, CORE_TIER_ADMIT_READ, 60);
+	random_work(work);
+}
+
 int main(void)
 {
-	static const struct CMUnitTest tests[] = { cmocka_unit_test(test_random_work) };
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_random_work),
+		cmocka_unit_test(test_random_work_on_a_tier),
+	};
 
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Loads; see loading.h. */
+#include "daemon/core/loading.h"
+
+#include "base/contract.h"
+#include "base/units.h"
+#include "daemon/core/evict.h"
+#include "daemon/core/fetching.h"
+#include "daemon/core/stats.h"
+#include "daemon/core/tiering.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What is loaded at once: enough to keep a disk busy, and a part of the arena only. */
+#define LOADING_BYTES_MAX (128 * MIB)
+#define LOADING_ARENA_SHARE 4
+
+bool loading_busy(const struct core *core)
+{
+	uint64_t share = core->arena.bytes / LOADING_ARENA_SHARE;
+
+	return core->loading_bytes >= (share < LOADING_BYTES_MAX ? share : LOADING_BYTES_MAX);
+}
+
+static struct size_class *page_class(struct load *load)
+{
+	return block_space(load->core, load->block)->page_class;
+}
+
+static struct load *load_new(struct core *core, const struct tier_block *found, const struct page_range *first)
+{
+	struct load *load = calloc(1, sizeof(*load) + found->page_count * sizeof(load->slots[0]));
+
+	if (!load)
+		return NULL;
+	load->core = core;
+	load->space = found->space;
+	load->first = *first;
+	load->tokens = found->tokens;
+	load->page_bytes = found->page_bytes;
+	load->page_count = found->page_count;
+	load->begin_ns = core->now_ns;
+	load->key_bytes = (uint8_t)found->key.n;
+	memcpy(load->key, found->key.bytes, found->key.n);
+	list_init(&load->parts);
+	return load;
+}
+
+int load_begin(struct core *core, uint32_t space_id, const struct tier_block *found, uint32_t parent,
+	       const struct page_range *first, struct load **ret_load)
+{
+	struct load *load = load_new(core, found, first);
+	struct block_key key;
+	int r;
+
+	if (!load)
+		return -ENOMEM;
+	/* Of the load, since making room may change what the tier points to. */
+	key = (struct block_key){ .bytes = load->key, .n = load->key_bytes };
+	r = block_create(core, space_id, key, parent, load->tokens, &load->block);
+	if (r != KVP_OK) {
+		free(load);
+		return r;
+	}
+	load->groups = page_head_groups(&core->spaces[space_id].schema);
+	core->blocks[load->block].load = load;
+	core->blocks[load->block].below = true;
+	list_push_back(&core->loads, &load->link);
+	*ret_load = load;
+	return KVP_OK;
+}
+
+/* ---- The end ---- */
+
+static void slots_return(struct load *load)
+{
+	for (uint32_t page = 0; page < load->page_count; page++)
+		if (load->slots[page])
+			load->core->loading_bytes -= arena_slot_return(&load->core->arena, load->slots[page]);
+}
+
+/* What is still partial now stays so: it goes, unless an append is bringing the rest. */
+static void block_give_up(struct core *core, uint32_t block, enum kvp_fate fate)
+{
+	uint32_t budget = UINT32_MAX;
+
+	if (!block_complete(core, block) && list_empty(&core->blocks[block].writers))
+		(void)block_kill_tree(core, block, fate, &budget);
+}
+
+static void load_end(struct load *load, enum kvp_status status)
+{
+	struct core *core = load->core;
+	uint32_t block = load->block;
+	struct tier_key key = { .bytes = load->key, .n = load->key_bytes };
+
+	slots_return(load);
+	if (load->lost) {
+		core->tier->ops->forget(core->tier, &load->space, key);
+		counter_add(core, tier_lost_blocks_total, 1);
+	} else if (status == KVP_OK) {
+		counter_add(core, tier_loaded_blocks_total, 1);
+		histogram_add(&core->arena.counters->tier_load_seconds[0], core->now_ns - load->begin_ns);
+	}
+	list_unlink(&load->link);
+	if (block) {
+		core->blocks[block].load = NULL;
+		core->blocks[block].below = !load->lost;
+	}
+	fetching_load_over(load, status);
+	if (block)
+		block_give_up(core, block, load->lost ? KVP_FATE_LOST : KVP_FATE_DEMOTED);
+	free(load);
+	core->fetches_blocked = false;
+	stats_later(core);
+	if (core->host->wake)
+		core->host->wake(core->context);
+}
+
+void loading_forget(struct core *core, uint32_t block)
+{
+	struct load *load = core->blocks[block].load;
+
+	if (!load)
+		return;
+	core->blocks[block].load = NULL;
+	load->block = 0;
+	fetching_load_over(load, KVP_MISS);
+}
+
+/* ---- The begin ---- */
+
+/* Results: KVP_OK, KVP_NO_SPACE, -EAGAIN. */
+static int slots_take(struct load *load)
+{
+	struct core *core = load->core;
+
+	for (; load->taken < load->page_count; load->taken++) {
+		int r = evict_for_slot(core, page_class(load), &load->slots[load->taken]);
+
+		if (r != KVP_OK)
+			return r;
+		core->loading_bytes += page_class(load)->slot_bytes;
+	}
+	return KVP_OK;
+}
+
+static bool is_first(const struct load *load, uint32_t page)
+{
+	uint32_t layer = page / load->groups, group = page % load->groups;
+
+	return layer >= load->first.layer_begin && layer < load->first.layer_end &&
+	       group >= load->first.group_begin && group < load->first.group_end;
+}
+
+/* Pages in the order in which they are read: those wanted first, then the others. */
+static void order_fill(const struct load *load, uint32_t *order)
+{
+	uint32_t n = 0;
+
+	for (unsigned pass = 0; pass < 2; pass++)
+		for (uint32_t page = 0; page < load->page_count; page++)
+			if (is_first(load, page) == (pass == 0))
+				order[n++] = page;
+	kvp_assert(n == load->page_count);
+}
+
+/* Results: KVP_OK, KVP_MISS, -ENOMEM. */
+static int submit(struct load *load)
+{
+	struct core *core = load->core;
+	struct tier_key key = { .bytes = load->key, .n = load->key_bytes };
+	uint32_t *order = calloc(load->page_count, sizeof(*order));
+	void **memory = calloc(load->page_count, sizeof(*memory));
+	int r = -ENOMEM;
+
+	if (order && memory) {
+		order_fill(load, order);
+		for (uint32_t i = 0; i < load->page_count; i++)
+			memory[i] = arena_at(&core->arena, load->slots[order[i]]);
+		r = core->tier->ops->load(core->tier, &load->space, key, order, memory, load->page_count,
+					  (uintptr_t)load, core->now_ns);
+	}
+	free(order);
+	free(memory);
+	return r;
+}
+
+int load_continue(struct load *load)
+{
+	int r;
+
+	kvp_assert(!load->submitted);
+	if (!load->block) {
+		load_end(load, KVP_MISS);
+		return KVP_OK;
+	}
+	r = slots_take(load);
+	if (r == -EAGAIN)
+		return r;
+	if (r == KVP_OK)
+		r = submit(load);
+	if (r == KVP_OK)
+		load->submitted = true;
+	else
+		load_end(load, r == -ENOMEM ? KVP_TOO_MANY : (enum kvp_status)r);
+	return KVP_OK;
+}
+
+/* ---- Pages ---- */
+
+void loading_page_loaded(void *context, uint64_t cookie, uint32_t page, uint64_t checksum, int result)
+{
+	struct core *core = context;
+	struct load *load = (struct load *)(uintptr_t)cookie;
+	uint64_t slot = load->slots[page];
+	bool good;
+
+	kvp_assert(load->submitted && page < load->page_count && slot);
+	good = result == 0 && kvp_page_checksum(arena_at(&core->arena, slot), load->page_bytes) == checksum;
+	if (result == 0 && !good)
+		counter_add(core, tier_corrupt_pages_total, 1);
+	load->lost |= !good;
+	if (!good || !load->block || block_page_ready(core, load->block, page))
+		return; /* the slot goes back at the end */
+	load->slots[page] = 0;
+	core->loading_bytes -= page_class(load)->slot_bytes;
+	block_publish_page(core, load->block, page, slot, load->page_bytes, checksum);
+	fetching_page(load, page);
+}
+
+void loading_loaded(void *context, uint64_t cookie)
+{
+	struct load *load = (struct load *)(uintptr_t)cookie;
+
+	load_end(load, load->lost || !load->block ? KVP_MISS : KVP_OK);
+}

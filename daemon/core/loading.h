@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What comes up: whole blocks, the wanted pages first. A load makes the block, partial, takes all its slots (evicting
+ * for them), and has the tier read into them; each page is published when it came and its checksum is right. Readers
+ * see pages as they become ready, as those of an append.
+ *
+ *	load_begin() -> load_continue() until it is not -EAGAIN -> pages -> load over
+ *
+ * Slots belong to the load until their page is published, and then to the block. So a block may be deleted while it is
+ * loaded: its load goes on for nobody, and gives its slots back when the tier has done with them.
+ *
+ * A page that is lost or broken ends the block: it is a miss, and the tier forgets it.
+ */
+#pragma once
+
+#include "daemon/core/verbs.h"
+
+struct load {
+	struct list link;  /* core.loads */
+	struct list parts; /* fetching.h: who waits for it */
+	struct core *core;
+	uint32_t block; /* 0: it is gone */
+	struct tier_space space;
+	struct page_range first; /* what to read first */
+	uint32_t groups;
+	uint32_t tokens;
+	uint32_t page_bytes;
+	uint32_t page_count;
+	uint32_t taken; /* slots, so far */
+	bool lost;
+	bool submitted;
+	uint64_t begin_ns;
+	uint8_t key_bytes;
+	uint8_t key[KVP_KEY_BYTES_MAX];
+	uint64_t slots[]; /* by page; 0: it has none any more */
+};
+
+/* Whether loads have so much memory under way that the next has to wait for one to end. */
+bool loading_busy(const struct core *core);
+
+/*
+ * Begins to load what tiering_find() found; the parent is resident, or 0. Results: KVP_OK; KVP_NO_SPACE; -EAGAIN (much
+ * was evicted; call again); -ENOMEM.
+ */
+int load_begin(struct core *core, uint32_t space_id, const struct tier_block *found, uint32_t parent,
+	       const struct page_range *first, struct load **ret_load);
+
+/* Takes slots, then starts the transfer. Returns -EAGAIN until it is done; the load may be over by then. */
+int load_continue(struct load *load);
+
+/* The block is going. */
+void loading_forget(struct core *core, uint32_t block);
+
+/* Calls of struct tier_client; the cookie is the load. */
+void loading_page_loaded(void *context, uint64_t cookie, uint32_t page, uint64_t checksum, int result);
+void loading_loaded(void *context, uint64_t cookie);
