@@ -270,6 +270,7 @@ struct core {
 	struct deadline store_due;
 	struct list loads;
 	uint64_t loading_bytes; /* slots of loads, not published yet */
+	uint64_t reading_bytes; /* of pages, under way */
 	struct list fetches;    /* that are to be prepared, in the order of their coming */
 	bool fetches_blocked;   /* until a load ends */
 	struct load *load_begun; /* that takes its slots; NULL: none */
@@ -292,6 +293,12 @@ struct core {
 #define counter_set(core, name, value)                                                                         \
 	atomic_store_explicit(&(core)->arena.counters->name, (value), memory_order_relaxed)
 #define counter_get(core, name) atomic_load_explicit(&(core)->arena.counters->name, memory_order_relaxed)
+
+/* The time, where a call does not tell it. */
+static inline uint64_t core_clock_ns(const struct core *core)
+{
+	return core->host->clock_ns ? core->host->clock_ns(core->context) : core->now_ns;
+}
 
 static inline void histogram_add(struct kvp_histogram *histogram, uint64_t ns)
 {

@@ -17,6 +17,9 @@
 #define LOADING_BYTES_MAX (128 * MIB)
 #define LOADING_ARENA_SHARE 4
 
+/* Under way at a time, of all loads: more than a disk's queue takes, so that it never runs dry. */
+#define READING_BYTES_MAX (8 * MIB)
+
 bool loading_busy(const struct core *core)
 {
 	uint64_t share = core->arena.bytes / LOADING_ARENA_SHARE;
@@ -35,6 +38,11 @@ static struct load *load_new(struct core *core, const struct tier_block *found, 
 
 	if (!load)
 		return NULL;
+	load->order = calloc(found->page_count, sizeof(*load->order));
+	if (!load->order) {
+		free(load);
+		return NULL;
+	}
 	load->core = core;
 	load->space = found->space;
 	load->first = *first;
@@ -46,6 +54,26 @@ static struct load *load_new(struct core *core, const struct tier_block *found, 
 	memcpy(load->key, found->key.bytes, found->key.n);
 	list_init(&load->parts);
 	return load;
+}
+
+static bool is_first(const struct load *load, uint32_t page)
+{
+	uint32_t layer = page / load->groups, group = page % load->groups;
+
+	return layer >= load->first.layer_begin && layer < load->first.layer_end &&
+	       group >= load->first.group_begin && group < load->first.group_end;
+}
+
+/* Pages in the order in which they are read: those wanted first, then the others. */
+static void order_fill(struct load *load)
+{
+	uint32_t n = 0;
+
+	for (unsigned pass = 0; pass < 2; pass++)
+		for (uint32_t page = 0; page < load->page_count; page++)
+			if (is_first(load, page) == (pass == 0))
+				load->order[n++] = page;
+	kvp_assert(n == load->page_count);
 }
 
 int load_begin(struct core *core, uint32_t space_id, const struct tier_block *found, uint32_t parent,
@@ -61,10 +89,12 @@ int load_begin(struct core *core, uint32_t space_id, const struct tier_block *fo
 	key = (struct block_key){ .bytes = load->key, .n = load->key_bytes };
 	r = block_create(core, space_id, key, parent, load->tokens, &load->block);
 	if (r != KVP_OK) {
+		free(load->order);
 		free(load);
 		return r;
 	}
 	load->groups = page_head_groups(&core->spaces[space_id].schema);
+	order_fill(load);
 	core->blocks[load->block].load = load;
 	core->blocks[load->block].below = true;
 	list_push_back(&core->loads, &load->link);
@@ -90,28 +120,32 @@ static void block_give_up(struct core *core, uint32_t block, enum kvp_fate fate)
 		(void)block_kill_tree(core, block, fate, &budget);
 }
 
-static void load_end(struct load *load, enum kvp_status status)
+/* Nothing of it is under way. */
+static void load_end(struct load *load)
 {
 	struct core *core = load->core;
 	uint32_t block = load->block;
 	struct tier_key key = { .bytes = load->key, .n = load->key_bytes };
 
+	kvp_assert(load->reads == 0);
 	slots_return(load);
 	if (load->lost) {
 		core->tier->ops->forget(core->tier, &load->space, key);
 		counter_add(core, tier_lost_blocks_total, 1);
-	} else if (status == KVP_OK) {
+		load->status = KVP_MISS;
+	} else if (load->status == KVP_OK && block) {
 		counter_add(core, tier_loaded_blocks_total, 1);
-		histogram_add(&core->arena.counters->tier_load_seconds[0], core->now_ns - load->begin_ns);
+		histogram_add(core->arena.counters->tier_load_seconds, core_clock_ns(core) - load->begin_ns);
 	}
 	list_unlink(&load->link);
 	if (block) {
 		core->blocks[block].load = NULL;
 		core->blocks[block].below = !load->lost;
 	}
-	fetching_load_over(load, status);
+	fetching_load_over(load, load->status);
 	if (block)
 		block_give_up(core, block, load->lost ? KVP_FATE_LOST : KVP_FATE_DEMOTED);
+	free(load->order);
 	free(load);
 	core->fetches_blocked = false;
 	stats_later(core);
@@ -127,7 +161,11 @@ void loading_forget(struct core *core, uint32_t block)
 		return;
 	core->blocks[block].load = NULL;
 	load->block = 0;
+	load->asked = load->page_count;
+	load->status = KVP_MISS;
 	fetching_load_over(load, KVP_MISS);
+	if (load->ready && load->reads == 0)
+		load_end(load);
 }
 
 /* ---- The begin ---- */
@@ -147,78 +185,85 @@ static int slots_take(struct load *load)
 	return KVP_OK;
 }
 
-static bool is_first(const struct load *load, uint32_t page)
-{
-	uint32_t layer = page / load->groups, group = page % load->groups;
-
-	return layer >= load->first.layer_begin && layer < load->first.layer_end &&
-	       group >= load->first.group_begin && group < load->first.group_end;
-}
-
-/* Pages in the order in which they are read: those wanted first, then the others. */
-static void order_fill(const struct load *load, uint32_t *order)
-{
-	uint32_t n = 0;
-
-	for (unsigned pass = 0; pass < 2; pass++)
-		for (uint32_t page = 0; page < load->page_count; page++)
-			if (is_first(load, page) == (pass == 0))
-				order[n++] = page;
-	kvp_assert(n == load->page_count);
-}
-
-/* Results: KVP_OK, KVP_MISS, -ENOMEM. */
-static int submit(struct load *load)
-{
-	struct core *core = load->core;
-	struct tier_key key = { .bytes = load->key, .n = load->key_bytes };
-	uint32_t *order = calloc(load->page_count, sizeof(*order));
-	void **memory = calloc(load->page_count, sizeof(*memory));
-	int r = -ENOMEM;
-
-	if (order && memory) {
-		order_fill(load, order);
-		for (uint32_t i = 0; i < load->page_count; i++)
-			memory[i] = arena_at(&core->arena, load->slots[order[i]]);
-		r = core->tier->ops->load(core->tier, &load->space, key, order, memory, load->page_count,
-					  (uintptr_t)load, core->now_ns);
-	}
-	free(order);
-	free(memory);
-	return r;
-}
-
 int load_continue(struct load *load)
 {
-	int r;
+	int r = load->block ? slots_take(load) : KVP_MISS;
 
-	kvp_assert(!load->submitted);
-	if (!load->block) {
-		load_end(load, KVP_MISS);
-		return KVP_OK;
-	}
-	r = slots_take(load);
+	kvp_assert(!load->ready);
 	if (r == -EAGAIN)
 		return r;
+	load->ready = true;
 	if (r == KVP_OK)
-		r = submit(load);
-	if (r == KVP_OK)
-		load->submitted = true;
-	else
-		load_end(load, r == -ENOMEM ? KVP_TOO_MANY : (enum kvp_status)r);
+		return KVP_OK;
+	load->status = (enum kvp_status)r;
+	load_end(load);
 	return KVP_OK;
 }
 
 /* ---- Pages ---- */
 
+/* The load that has come least far, of those that can go on; the oldest of several. */
+static struct load *load_next(struct core *core)
+{
+	struct load *next = NULL;
+
+	list_for_each(node, &core->loads) {
+		struct load *load = list_entry(node, struct load, link);
+
+		if (load->ready && !load->lost && load->asked < load->page_count &&
+		    (!next || load->asked < next->asked))
+			next = load;
+	}
+	return next;
+}
+
+/* Asks for the load's next pages, as many as a layer has. */
+static void load_read(struct core *core, struct load *load)
+{
+	struct tier_key key = { .bytes = load->key, .n = load->key_bytes };
+	void *memory[KVP_KV_HEADS_MAX];
+	uint32_t left = load->page_count - load->asked;
+	uint32_t n = load->groups < left ? load->groups : left;
+	const uint32_t *order = load->order + load->asked;
+	int r;
+
+	for (uint32_t i = 0; i < n; i++)
+		memory[i] = arena_at(&core->arena, load->slots[order[i]]);
+	r = core->tier->ops->load(core->tier, &load->space, key, order, memory, n, (uintptr_t)load, core->now_ns);
+	if (r == KVP_OK) {
+		load->asked += n;
+		load->reads++;
+		core->reading_bytes += (uint64_t)n * load->page_bytes;
+		return;
+	}
+	/* Dropped meanwhile, or no memory: what has been read stays in vain. */
+	load->asked = load->page_count;
+	load->status = r == -ENOMEM ? KVP_TOO_MANY : KVP_MISS;
+	if (load->reads == 0)
+		load_end(load);
+}
+
+void loading_step(struct core *core)
+{
+	while (core->reading_bytes < READING_BYTES_MAX) {
+		struct load *load = load_next(core);
+
+		if (!load)
+			return;
+		load_read(core, load);
+	}
+}
+
 void loading_page_loaded(void *context, uint64_t cookie, uint32_t page, uint64_t checksum, int result)
 {
 	struct core *core = context;
 	struct load *load = (struct load *)(uintptr_t)cookie;
-	uint64_t slot = load->slots[page];
+	uint64_t slot;
 	bool good;
 
-	kvp_assert(load->submitted && page < load->page_count && slot);
+	kvp_assert(page < load->page_count && load->reads > 0 && load->slots[page]);
+	slot = load->slots[page];
+	core->reading_bytes -= load->page_bytes;
 	good = result == 0 && kvp_page_checksum(arena_at(&core->arena, slot), load->page_bytes) == checksum;
 	if (result == 0 && !good)
 		counter_add(core, tier_corrupt_pages_total, 1);
@@ -233,7 +278,11 @@ void loading_page_loaded(void *context, uint64_t cookie, uint32_t page, uint64_t
 
 void loading_loaded(void *context, uint64_t cookie)
 {
+	struct core *core = context;
 	struct load *load = (struct load *)(uintptr_t)cookie;
 
-	load_end(load, load->lost || !load->block ? KVP_MISS : KVP_OK);
+	load->reads--;
+	if (load->reads == 0 && (load->lost || load->asked == load->page_count))
+		load_end(load);
+	loading_step(core);
 }

@@ -4,7 +4,10 @@
  * for them), and has the tier read into them; each page is published when it came and its checksum is right. Readers
  * see pages as they become ready, as those of an append.
  *
- *	load_begin() -> load_continue() until it is not -EAGAIN -> pages -> load over
+ *	load_begin() -> load_continue() until it is not -EAGAIN -> pages, a layer at a time -> load over
+ *
+ * All loads share a window of transfers, and the one that has come least far goes on: when many blocks are loaded,
+ * their first layers come before their second, so that who wants a long prefix can begin with its first layer.
  *
  * Slots belong to the load until their page is published, and then to the block. So a block may be deleted while it is
  * loaded: its load goes on for nobody, and gives its slots back when the tier has done with them.
@@ -26,12 +29,16 @@ struct load {
 	uint32_t tokens;
 	uint32_t page_bytes;
 	uint32_t page_count;
-	uint32_t taken; /* slots, so far */
+	uint32_t taken;    /* slots, so far */
+	uint32_t asked;    /* pages, in the order of `order` */
+	uint32_t reads;    /* calls of the tier under way */
+	bool ready;        /* it has its slots */
 	bool lost;
-	bool submitted;
+	enum kvp_status status;
 	uint64_t begin_ns;
 	uint8_t key_bytes;
 	uint8_t key[KVP_KEY_BYTES_MAX];
+	uint32_t *order;
 	uint64_t slots[]; /* by page; 0: it has none any more */
 };
 
@@ -45,8 +52,11 @@ bool loading_busy(const struct core *core);
 int load_begin(struct core *core, uint32_t space_id, const struct tier_block *found, uint32_t parent,
 	       const struct page_range *first, struct load **ret_load);
 
-/* Takes slots, then starts the transfer. Returns -EAGAIN until it is done; the load may be over by then. */
+/* Takes slots, then lets the load take part. Returns -EAGAIN until it is done; the load may be over by then. */
 int load_continue(struct load *load);
+
+/* Has the tier read as much as there is room for under way. */
+void loading_step(struct core *core);
 
 /* The block is going. */
 void loading_forget(struct core *core, uint32_t block);

@@ -162,7 +162,7 @@ void core_session_fault(struct core_session *session, const char *reason)
 
 void session_note_request(struct core *core, uint32_t verb, uint64_t begin_ns)
 {
-	uint64_t end_ns = core->host->clock_ns ? core->host->clock_ns(core->context) : core->now_ns;
+	uint64_t end_ns = core_clock_ns(core);
 
 	if (verb < KVP_VERBS)
 		histogram_add(&core->arena.counters->request_seconds[verb], end_ns > begin_ns ? end_ns - begin_ns : 0);
@@ -306,6 +306,7 @@ bool core_run(struct core *core, uint64_t now_ns)
 		stats_later(core);
 	session_run(core);
 	more = fetching_step(core);
+	loading_step(core);
 	more |= tiering_step(core);
 	return more || !list_empty(&core->run_queue);
 }

@@ -175,11 +175,11 @@ static int memory_load(struct tier *tier, const struct tier_space *space, struct
 	for (uint32_t i = 0; i < n; i++) {
 		job->order[i] = order[i];
 		job->memory[i] = destinations[i];
-		if (i < 64)
-			memory->order[i] = order[i];
+		if (memory->n_pages < 64)
+			memory->order[memory->n_pages] = order[i];
+		memory->n_pages++;
 	}
 	job_push(memory, job);
-	memory->n_loads++;
 	return 0;
 }
 

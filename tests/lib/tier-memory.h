@@ -18,8 +18,8 @@ struct tier_memory {
 	unsigned fail_pages;
 	unsigned flip_pages;
 	unsigned n_stores;
-	unsigned n_loads;
-	uint32_t order[64]; /* pages of the last load, in the order asked */
+	unsigned n_pages;   /* asked for */
+	uint32_t order[64]; /* the first of them */
 };
 
 void tier_memory_init(struct tier_memory *tier);

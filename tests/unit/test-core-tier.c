@@ -213,7 +213,7 @@ static void test_ancestors_first(void **state)
 	assert_int_equal(answer.loadable, 3);
 	assert_true(answer.load_us > 0);
 	assert_bytes(scene, "c", 3);
-	assert_int_equal(scene->tier.n_loads, 3);
+	assert_int_equal(scene->tier.n_pages, 3 * PAGES);
 	answer = match(scene, names, 4);
 	assert_int_equal(answer.matched, 3);
 	assert_int_equal(answer.loadable, 0);
@@ -238,6 +238,7 @@ static void test_orphan(void **state)
 static void test_broken_page_is_a_miss(void **state)
 {
 	struct scene *scene = scene_new(CORE_TIER_ADMIT_ALL, 100);
+	unsigned pages;
 
 	append(scene, "flipped", NULL, 1);
 	append(scene, "unreadable", NULL, 2);
@@ -249,9 +250,9 @@ static void test_broken_page_is_a_miss(void **state)
 	rig_audit(&scene->rig);
 	assert_int_equal(rig_counter(scene->peer, "tier_corrupt_pages_total"), 1);
 	assert_int_equal(rig_counter(scene->peer, "tier_lost_blocks_total"), 2);
-	assert_int_equal(scene->tier.n_loads, 2);
+	pages = scene->tier.n_pages;
 	assert_int_equal(rig_fetch(scene->peer, scene->id, "flipped", 1, NULL), KVP_MISS);
-	assert_int_equal(scene->tier.n_loads, 2);
+	assert_int_equal(scene->tier.n_pages, pages);
 	assert_int_equal(fate_of(scene, "flipped"), KVP_FATE_LOST);
 	assert_int_equal(rig_counter(scene->peer, "blocks"), 0);
 	scene_end(scene);
@@ -291,7 +292,21 @@ static void test_wanted_layer_first(void **state)
 	scene->rig.tier_held = false;
 	rig_run(&scene->rig);
 	assert_int_equal(fetched(scene->peer), KVP_OK);
-	assert_int_equal(scene->tier.n_loads, 1);
+	assert_int_equal(scene->tier.n_pages, PAGES);
+	scene_end(scene);
+}
+
+/* Of several blocks the first layers come first. */
+static void test_layer_by_layer(void **state)
+{
+	static const uint32_t order[] = { 0, 0, 1, 1, 2, 2, 3, 3 };
+	struct scene *scene = scene_new(CORE_TIER_ADMIT_ALL, 100);
+
+	append(scene, "a", NULL, 5);
+	append(scene, "b", "a", 6);
+	evict_all(scene);
+	assert_bytes(scene, "b", 6); /* needs both */
+	assert_memory_equal(scene->tier.order, order, sizeof(order));
 	scene_end(scene);
 }
 
@@ -462,6 +477,7 @@ int main(void)
 		cmocka_unit_test(test_broken_page_is_a_miss),
 		cmocka_unit_test(test_failed_store),
 		cmocka_unit_test(test_wanted_layer_first),
+		cmocka_unit_test(test_layer_by_layer),
 		cmocka_unit_test(test_prefetch_does_not_wait),
 		cmocka_unit_test(test_deleted_while_loading),
 		cmocka_unit_test(test_appended_while_loading),
