@@ -258,7 +258,8 @@ static int blocks_prepare(const struct fetch *op, struct kvc_reader *reader, boo
 			r = block_read(op->space, reader, &range, block);
 			if (r < 0)
 				return r;
-			if (r == KVC_OK || r == KVC_PARTIAL || r == KVC_CORRUPT)
+			/* A block that lacks pages may be on its way from the tier: the daemon knows. */
+			if (r == KVC_OK || r == KVC_CORRUPT)
 				block->status = r;
 		}
 		*ret_left |= block->status == UNREAD;

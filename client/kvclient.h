@@ -358,17 +358,64 @@ struct kvc_fetch {
 	struct kvc_tensor k;   /* destination; data NULL: K is not wanted */
 	struct kvc_tensor v;
 	int status;            /* out: KVC_OK; KVC_MISS, KVC_PARTIAL, KVC_STALE (died while being read; contents
-	                          unspecified), KVC_CORRUPT (see enum kvc_verify), KVC_QUOTA, KVC_TOO_MANY, KVC_RANGE,
+	                          unspecified), KVC_CORRUPT (see enum kvc_verify), KVC_NO_SPACE (it is on the tier, and
+	                          nothing can be evicted for it), KVC_QUOTA, KVC_TOO_MANY, KVC_RANGE,
 	                          KVC_INVALID; the call's result, when it ended before this block's turn */
 	uint32_t tokens;       /* out: tokens written, with KVC_OK */
 };
 
 /*
  * Decodes blocks into the caller's tensors, which must have room for as many tokens as the block may have. With a
- * reader, blocks that are not found in the index are asked for afterwards, together. KVC_OK, each block's outcome in
- * its status; or negative errno, when blocks that were read before have KVC_OK all the same.
+ * reader, blocks that are not found in the index, or not with every page, are asked for afterwards, together. What is on
+ * the daemon's tier is loaded first; the call waits for it. KVC_OK, each block's outcome in its status; or negative
+ * errno, when blocks that were read before have KVC_OK all the same.
  */
 KVC_API int kvc_fetch(kvc_space *space, kvc_reader *reader, struct kvc_fetch *blocks, size_t n);
+
+/* What a fetch of a prefix would find. */
+struct kvc_forecast {
+	size_t resident;  /* keys, from the first on, that are in RAM with every page in range */
+	size_t loadable;  /* keys behind them that a fetch would have too, some from the tier */
+	uint64_t load_us; /* how long loading those would take, from what was measured lately and what is queued */
+};
+
+/*
+ * Whether to load or to compute: asks the daemon, and marks the resident ones as used. Results: KVC_OK; KVC_INVALID (a
+ * malformed key); KVC_RANGE; negative errno.
+ */
+KVC_API int kvc_forecast(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
+			 struct kvc_forecast *ret_forecast);
+
+/*
+ * Has blocks brought up from the tier that will be needed soon, and returns when that has begun. Statuses (may be NULL):
+ * KVC_OK (resident, or on its way), KVC_MISS, KVC_PARTIAL, KVC_NO_SPACE. Results as kvc_forecast()'s.
+ */
+KVC_API int kvc_prefetch(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
+			 int *ret_statuses);
+
+/*
+ * A fetch in steps, one layer of all blocks after the other, so that computing can begin with the first layer while
+ * others are loaded from the tier. It belongs to one thread at a time.
+ */
+typedef struct kvc_fetching kvc_fetching;
+
+/*
+ * Begins: blocks is the caller's until kvc_fetch_end(), tensors are written by kvc_fetch_next(), and all have one range.
+ * reader may be NULL. Results: KVC_OK and the fetching, freed by kvc_fetch_end() before its space and its reader are;
+ * KVC_RANGE; KVC_INVALID (a malformed key); negative errno.
+ */
+KVC_API int kvc_fetch_begin(kvc_space *space, kvc_reader *reader, struct kvc_fetch *blocks, size_t n,
+			    kvc_fetching **ret_fetching);
+
+/*
+ * Waits for the next layer of the range, decodes it to its place in the tensors, and tells its number. A block's status
+ * says whether all its layers so far were read; one that failed is left out from then on. Results: KVC_OK; KVC_RANGE
+ * (there are no more layers); negative errno (it may be tried again).
+ */
+KVC_API int kvc_fetch_next(kvc_fetching *fetching, uint32_t *ret_layer);
+
+/* NULL is fine. Returns NULL. */
+KVC_API kvc_fetching *kvc_fetch_end(kvc_fetching *fetching);
 
 /*
  * Pins blocks for reading in place: their pages stay mapped and unchanged until kvc_unpin(). For each key,

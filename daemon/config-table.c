@@ -7,6 +7,7 @@
 
 #include "base/spin.h"
 #include "base/units.h"
+#include "daemon/host/disk-open.h"
 #include "daemon/host/log.h"
 #include "proto/control.h"
 #include "proto/layout.h"
@@ -19,6 +20,10 @@
 static const char *const no_yes[] = { "no", "yes", NULL };
 static const char *const huge_pages[] = { "no", "yes", "try", NULL };
 static const char *const seals[] = { "normal", "strict", NULL };
+
+static const char *const admissions[] = { "read", "all", NULL };
+static const char *const disk_engines[] = { "auto", "io_uring", "threads", NULL };
+static const char *const disk_directs[] = { "auto", "yes", "no", NULL };
 
 #define MS_MAX (UINT64_C(366) * 24 * 3600 * 1000)
 #define FIELD(name) offsetof(struct config_fields, name)
@@ -142,6 +147,36 @@ const struct setting settings[CONFIG_SETTINGS] = {
 	{ NAMED("metrics", "listen_any"), SETTING_CHOICE, FIELD(metrics_listen_any),
 	  .choices = no_yes, .initial = "no",
 	  .help = "let metrics.listen be an address that other machines can reach" },
+	{ NAMED("tier", "dir"), SETTING_DIRECTORY, FIELD(tier_dir),
+	  .initial = "",
+	  .help = "directory on a local disk for blocks that are evicted; empty: they are gone" },
+	{ NAMED("tier", "bytes"), SETTING_BYTES, FIELD(tier_bytes),
+	  8 * MIB, UINT64_C(1) << 50, .initial = "16GiB",
+	  .help = "what the files there may take together; at least three segments" },
+	{ NAMED("tier", "segment_bytes"), SETTING_BYTES, FIELD(tier_segment_bytes),
+	  2 * MIB, GIB, .multiple = MIB, .initial = "128MiB",
+	  .help = "size of each file, and of what is reclaimed at a time; larger than a block" },
+	{ NAMED("tier", "blocks"), SETTING_COUNT, FIELD(tier_blocks),
+	  1, UINT64_C(1) << 28, .initial = "1048576",
+	  .help = "most blocks there, each of which takes about 200 bytes of memory" },
+	{ NAMED("tier", "admit"), SETTING_CHOICE, FIELD(tier_admit),
+	  .choices = admissions, .initial = "read",
+	  .help = "which blocks are worth being written: those that were read at least once, or all" },
+	{ NAMED("tier", "free_percent"), SETTING_COUNT, FIELD(tier_free_percent),
+	  0, 100, .initial = "25",
+	  .help = "write blocks while less than this part of the arena is free; 100: at once" },
+	{ NAMED("tier", "write_bytes_per_s"), SETTING_BYTES, FIELD(tier_write_bytes_per_s),
+	  0, UINT64_C(1) << 40, .initial = "0",
+	  .help = "most that is written in a second, to spare the disk; 0: no limit" },
+	{ NAMED("tier", "engine"), SETTING_CHOICE, FIELD(tier_engine),
+	  .choices = disk_engines, .initial = "auto",
+	  .help = "how it is read and written; auto: io_uring, or threads where that is refused" },
+	{ NAMED("tier", "direct"), SETTING_CHOICE, FIELD(tier_direct),
+	  .choices = disk_directs, .initial = "auto",
+	  .help = "past the page cache (O_DIRECT); auto: where the file system can" },
+	{ NAMED("tier", "depth"), SETTING_COUNT, FIELD(tier_depth),
+	  1, DISK_DEPTH_MAX, .initial = "64",
+	  .help = "transfers under way at once" },
 	{ NAMED("log", "level"), SETTING_CHOICE, FIELD(log_level),
 	  .choices = log_level_names, .initial = "info",
 	  .help = "error, warning, info or debug; read again at SIGHUP" },

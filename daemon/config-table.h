@@ -19,6 +19,7 @@ enum setting_type {
 	SETTING_SOCKET_PATH,
 	SETTING_METRICS_SOCKET, /* a path, or a word for one */
 	SETTING_ADDRESS,        /* of TCP, in numbers; empty: none */
+	SETTING_DIRECTORY,      /* an absolute path; empty: none */
 	SETTING_USER,
 	SETTING_GROUP,
 	SETTING_UIDS,

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -184,6 +185,14 @@ static int read_address(const struct reading *reading)
 	return refuse_text(reading, "is not an address and port in numbers, such as 127.0.0.1:9464 or [::1]:9464");
 }
 
+/* Whether it is there is seen when it is opened. */
+static int read_directory(const struct reading *reading)
+{
+	if (reading->text[0] == '\0' || (reading->text[0] == '/' && strlen(reading->text) < PATH_MAX - NAME_MAX))
+		return 0;
+	return refuse_text(reading, "is not an absolute path");
+}
+
 /*
  * Numbers are taken as they are: they need not be in the system's database. (uid_t)-1 means
  * "unchanged" to the kernel.
@@ -292,7 +301,7 @@ int setting_parse(const struct setting *setting, const char *text, struct config
 		[SETTING_MODE] = read_mode,   [SETTING_SOCKET_PATH] = read_socket_path,
 		[SETTING_USER] = read_user,   [SETTING_GROUP] = read_group,
 		[SETTING_UIDS] = read_uids,   [SETTING_METRICS_SOCKET] = read_metrics_socket,
-		[SETTING_ADDRESS] = read_address,
+		[SETTING_ADDRESS] = read_address, [SETTING_DIRECTORY] = read_directory,
 	};
 	struct reading reading = {
 		.setting = setting,

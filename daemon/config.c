@@ -8,6 +8,7 @@
 #include "daemon/config-file.h"
 #include "daemon/config-table.h"
 #include "daemon/host/inet.h"
+#include "daemon/tier/log.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -130,12 +131,26 @@ static int check_listen(const struct config *config, struct host_error *error)
 			      config->values[listen].origin, settings[listen].name, config->values[listen].text);
 }
 
+static int check_tier(const struct config *config, struct host_error *error)
+{
+	int bytes = setting_find("tier", "bytes"), segment = setting_find("tier", "segment_bytes");
+	const struct config_fields *fields = &config->fields;
+
+	if (fields->tier_dir[0] == '\0' || fields->tier_bytes / TIER_SEGMENTS_MIN >= fields->tier_segment_bytes)
+		return 0;
+	return host_error_set(error, HOST_EXIT_CONFIG, "%s: %s: %s is less than three times %s = %s (%s)",
+			      config->values[bytes].origin, settings[bytes].name, config->values[bytes].text,
+			      settings[segment].name, config->values[segment].text, config->values[segment].origin);
+}
+
 /* What needs two values. */
 static int check_together(const struct config *config, struct host_error *error)
 {
 	int r = check_lease_times(config, error);
 
-	return r < 0 ? r : check_listen(config, error);
+	if (r == 0)
+		r = check_listen(config, error);
+	return r < 0 ? r : check_tier(config, error);
 }
 
 int config_load(const struct config_sources *sources, struct config **ret_config,

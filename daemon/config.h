@@ -22,7 +22,7 @@
 
 #define CONFIG_PATH_DEFAULT "/etc/kvpaged/kvpaged.conf"
 
-#define CONFIG_SETTINGS 37
+#define CONFIG_SETTINGS 47
 #define CONFIG_NAME_BYTES_MAX 64 /* of a setting, however it is spelled, with its end */
 #define CONFIG_UIDS_MAX 64
 
@@ -30,6 +30,7 @@
 #define CONFIG_METRICS_NO "no"
 
 enum config_huge_pages { CONFIG_HUGE_PAGES_NO, CONFIG_HUGE_PAGES_YES, CONFIG_HUGE_PAGES_TRY };
+enum config_admit { CONFIG_ADMIT_READ, CONFIG_ADMIT_ALL };
 enum config_seal { CONFIG_SEAL_NORMAL, CONFIG_SEAL_STRICT };
 
 /*
@@ -72,6 +73,16 @@ struct config_fields {
 	uint64_t metrics_group;     /* UINT64_MAX: unchanged */
 	const char *metrics_listen; /* "": none */
 	uint64_t metrics_listen_any;
+	const char *tier_dir; /* "": no tier */
+	uint64_t tier_bytes;
+	uint64_t tier_segment_bytes;
+	uint64_t tier_blocks;
+	uint64_t tier_admit; /* enum config_admit */
+	uint64_t tier_free_percent;
+	uint64_t tier_write_bytes_per_s; /* 0: no limit */
+	uint64_t tier_engine;            /* enum disk_engine_choice */
+	uint64_t tier_direct;            /* enum disk_direct */
+	uint64_t tier_depth;
 	uint64_t log_level; /* enum log_level */
 	uid_t allow_uids[CONFIG_UIDS_MAX];
 	size_t n_allow_uids; /* 0: whoever can open the socket */

@@ -20,6 +20,8 @@
 #define REPLY_TIMEOUT_MS 5000
 #define REAP_BATCH 16
 #define PIN_BATCH 16
+/* Blocks that take longer are computed: a processor does one of 128 tokens of a small model in about this. */
+#define BLOCK_LOAD_US_MAX 100000
 #define STAGING_BYTES_MIN (UINT64_C(8) << 20)
 
 struct cachelink {
@@ -229,6 +231,36 @@ static struct kvc_tensor block_tensor(const struct kvstore *store, float *values
 	};
 }
 
+/*
+ * Has blocks brought up from the daemon's tier, as far as that is quicker than computing them: how many of the n are
+ * resident then.
+ */
+static size_t load(struct cachelink *link, const struct kvc_key *keys, size_t n)
+{
+	_cleanup_free_ struct kvc_fetch *fetches = calloc(n, sizeof(*fetches));
+	struct kvc_forecast forecast;
+	size_t there = 0;
+	int r;
+
+	if (!fetches)
+		return 0;
+	r = kvc_forecast(link->space, keys, n, NULL, &forecast);
+	if (r != KVC_OK || forecast.load_us > (forecast.resident + forecast.loadable) * BLOCK_LOAD_US_MAX) {
+		if (r < 0)
+			lose(link, r);
+		return r == KVC_OK ? forecast.resident : 0;
+	}
+	n = forecast.resident + forecast.loadable;
+	for (size_t i = 0; i < n; i++)
+		fetches[i].key = keys[i];
+	r = kvc_fetch(link->space, link->reader, fetches, n); /* into no tensors: only waits */
+	if (r < 0)
+		lose(link, r);
+	while (r == KVC_OK && there < n && fetches[there].status == KVC_OK)
+		there++;
+	return there;
+}
+
 /* How many of the keys are there; 0 when the daemon is lost. */
 static size_t match(struct cachelink *link, const struct cache_key *keys, uint32_t n)
 {
@@ -243,7 +275,9 @@ static size_t match(struct cachelink *link, const struct cache_key *keys, uint32
 	r = kvc_match(link->space, link->reader, wanted, n, NULL, &matched);
 	if (r < 0)
 		lose(link, r);
-	return r == 0 ? matched : 0;
+	if (r != 0)
+		return 0;
+	return matched < n ? matched + load(link, wanted + matched, n - matched) : matched;
 }
 
 /* The number of leading fetches that gave a whole block. */

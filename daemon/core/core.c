@@ -172,7 +172,7 @@ void core_stop(struct core *core)
 
 bool core_stopped(struct core *core)
 {
-	return list_empty(&core->loads) && tiering_stopped(core);
+	return list_empty(&core->fetches) && list_empty(&core->loads) && tiering_stopped(core);
 }
 
 void core_note_turn(struct core *core, uint64_t duration_ns, uint64_t cpu_ns)

@@ -129,6 +129,7 @@ static void close_all(struct server *server)
 	if (server->state == SERVER_CLOSING)
 		return;
 	server->state = SERVER_CLOSING;
+	host_tier_close(&server->tier); /* what waits for it is answered */
 	listener_close(&server->listener);
 	http_server_close(&server->http);
 	list_for_each_safe(node, after, &server->sessions)
@@ -138,7 +139,7 @@ static void close_all(struct server *server)
 
 static bool is_drained(const struct server *server)
 {
-	if (server->work_queued || !list_empty(&server->ready))
+	if (server->work_queued || !list_empty(&server->ready) || !core_stopped(server->core))
 		return false;
 	list_for_each(node, &server->sessions)
 		if (outq_bytes(&list_entry(node, struct session, node)->outq) > 0)
@@ -274,6 +275,10 @@ static int start_core(struct server *server, const struct core_config_item *item
 		.now_ns = uv_hrtime(),
 		.version = KVPAGED_VERSION,
 		.mrc_samples = (uint32_t)server->config->fields.mrc_samples,
+		.tier = server->tier.tier,
+		.tier_admit = server->config->fields.tier_admit == CONFIG_ADMIT_ALL ? CORE_TIER_ADMIT_ALL
+										    : CORE_TIER_ADMIT_READ,
+		.tier_free_percent = (uint32_t)server->config->fields.tier_free_percent,
 		.limits = config_core_limits(server->config),
 		.host = &session_effects,
 		.context = server,
@@ -335,7 +340,9 @@ int server_new(const struct server_options *options, struct server **ret_server,
 	list_init(&server->dirty);
 	list_init(&server->ready);
 	init_handles(server);
-	r = start_core(server, options->items, error);
+	r = host_tier_open(&server->tier, &server->config->fields, server->arena, &server->loop, server->log, error);
+	if (r == 0)
+		r = start_core(server, options->items, error);
 	if (r < 0)
 		return r;
 	r = start_signals(server);
@@ -378,6 +385,7 @@ struct server *server_free(struct server *server)
 	kvp_assert(r == 0);
 	kvp_assert(list_empty(&server->sessions));
 	server->core = core_free(server->core);
+	host_tier_free(&server->tier);
 	free(server);
 	return NULL;
 }

@@ -29,6 +29,7 @@
 #include "daemon/host/log.h"
 #include "daemon/host/notify.h"
 #include "daemon/host/segment.h"
+#include "daemon/host/tier.h"
 #include "daemon/host/vigil.h"
 
 struct server_options {
@@ -57,6 +58,7 @@ struct server {
 	struct http_server http;
 	struct notify notify;
 	struct core *core;
+	struct host_tier tier;
 	const struct config *config;
 	struct log *log;
 	const struct segment *arena;

@@ -169,11 +169,20 @@ static uint64_t effect_clock_ns(void *context)
 	return uv_hrtime();
 }
 
+/* Before the next poll the loop looks whether there is work. */
+static void effect_wake(void *context)
+{
+	struct server *server = context;
+
+	server->work_queued = true;
+}
+
 const struct core_host session_effects = {
 	.memory_create = effect_memory_create,
 	.reply = effect_reply,
 	.hang_up = effect_hang_up,
 	.clock_ns = effect_clock_ns,
+	.wake = effect_wake,
 };
 
 /* --- reading ------------------------------------------------------------------------- */
