@@ -50,11 +50,14 @@ struct tier_page {
 	uint64_t checksum; /* of page_bytes of them */
 };
 
-/* Calls upwards. context is what tier_ops.bind() was given; cookie what the call that started it was given. */
+/*
+ * Calls upwards. context is what tier_ops.bind() was given; cookie what the call that started it was given. All but
+ * resident() may call the tier again.
+ */
 struct tier_client {
 	/*
 	 * A store has ended. Results: 0, and find() finds the block (it did so since the store began); negative errno:
-	 * it is lost.
+	 * it is lost (-ECANCELED: it was removed or replaced meanwhile).
 	 */
 	void (*stored)(void *context, uint64_t cookie, int result);
 
@@ -117,7 +120,9 @@ struct tier_ops {
 
 	/*
 	 * Forgets the block and all that descend from it, whether it is there itself or not; key.n == 0: the whole space.
-	 * Stays forgotten across restarts, but for a power failure in the moments after.
+	 * Descendants are found by their parents: one whose parent the tier has dropped is not. Of a very large tree the last
+	 * ones may be found for a few turns of the loop more. Stays forgotten across restarts, but for a crash within the
+	 * tenth of a second after.
 	 */
 	void (*remove)(struct tier *tier, const struct tier_space *space, struct tier_key key, uint64_t now_ns);
 

@@ -6,6 +6,10 @@
  * Files are numbered by the tier, 0..files_max-1, and are all of one size, which is allocated when they are created. All
  * calls come from one thread, return at once, and end with a call of done(), from the loop and never from within
  * submit(). A transfer is whole or failed: short ones are continued by the disk.
+ *
+ * What is under way at once is done in any order: a file is read and written after its DISK_CREATE is done, and a
+ * DISK_SYNC covers the writes that were done before it was submitted. When the disk is closed, what still waits is done
+ * with -ECANCELED, and so is what is submitted from then on, from within the closing call.
  */
 #pragma once
 
@@ -23,8 +27,12 @@
 enum disk_verb {
 	DISK_READ,
 	DISK_WRITE,
-	DISK_CREATE, /* makes file anew, with all its bytes allocated; or opens it, if it is there already and as long */
-	DISK_REMOVE, /* closes and unlinks it; nothing of it is in flight */
+	/*
+	 * Makes file anew, with all its bytes allocated; or opens it, if it is there already and as long. The first transfer of
+	 * each file, whether it is there or not.
+	 */
+	DISK_CREATE,
+	DISK_REMOVE, /* closes and unlinks it, if it is there; nothing of it is in flight */
 	DISK_SYNC,   /* fdatasync of the file: what was written to it before survives a power failure */
 };
 
@@ -35,8 +43,12 @@ struct disk_io {
 	uint64_t offset;
 	void *memory; /* the arena's, or from disk_ops.buffers; the disk's until done() */
 	uint32_t bytes;
+	uint64_t ended_ns; /* monotonic, set by the disk before done(): how fast the disk is, is learnt from it */
 	/* result: 0 or negative errno; -ENODATA: the file ends before. io may be freed or submitted again. */
 	void (*done)(struct disk_io *io, int result);
+	/* The disk's, like link. */
+	uint32_t moved;
+	int result;
 };
 
 struct disk {
