@@ -5,7 +5,7 @@
 # cmake is for the CMake package that meson makes; it wants to see a C++ compiler. dpkg-dev tells meson the directory of
 # libraries; without it they would be installed into lib64, where nothing on Debian looks for them.
 build_packages=(gcc g++ libc6-dev pkg-config meson ninja-build dpkg-dev python3 cmake libuv1-dev libprotobuf-c-dev
-	protobuf-c-compiler libxxhash-dev libinih-dev libsystemd-dev libcmocka-dev)
+	protobuf-c-compiler libxxhash-dev libinih-dev liburing-dev libsystemd-dev libcmocka-dev)
 
 # What tests/run.sh builds and runs the codecs for aarch64 with. All are packages of this machine's own architecture.
 cross_packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
