@@ -18,7 +18,7 @@
 static void keep_text(struct config *config, const struct setting *setting, const char *text)
 {
 	bool is_text = setting->type == SETTING_SOCKET_PATH || setting->type == SETTING_METRICS_SOCKET ||
-		       setting->type == SETTING_ADDRESS;
+		       setting->type == SETTING_ADDRESS || setting->type == SETTING_DIRECTORY;
 
 	if (is_text)
 		*(const char **)(void *)((char *)&config->fields + setting->offset) = text;
