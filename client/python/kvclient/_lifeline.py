@@ -15,9 +15,11 @@ from __future__ import annotations
 import os
 import threading
 from types import TracebackType
-from typing import Callable, Optional
+from typing import Callable, Optional, TypeVar
 
 from .errors import forked
+
+_Self = TypeVar("_Self", bound="Owning")
 
 
 class Lifeline:
@@ -86,3 +88,22 @@ class Lifeline:
             return None
         free, self._free = self._free, None
         return free
+
+
+class Owning:
+    """A Python object with a C object behind it, whose Lifeline is `_life`: that ends with the `with` block or when the
+    garbage collector takes the object. (The method that ends it has another name in each class.)"""
+
+    _life: Lifeline
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        self._life.close()
+
+    def __del__(self) -> None:
+        life = getattr(self, "_life", None)  # None: __init__ failed
+        if life is not None:
+            life.close()

@@ -8,11 +8,10 @@ import os
 import threading
 import time
 import warnings
-from types import TracebackType
 from typing import Any, Optional, Union
 
 from . import _convert, _native
-from ._lifeline import Lifeline
+from ._lifeline import Lifeline, Owning
 from .errors import error_for, status_of
 from .events import EventCursor, Events
 from .reader import Reader
@@ -25,7 +24,7 @@ WAIT_SLICE_S = 0.1
 _REASON_BYTES = 512
 
 
-class Client:
+class Client(Owning):
     """One connection; `with kvclient.Client() as client:` or close() ends it.
 
     socket None: $KVPAGED_SOCKET, else /run/kvpaged/kvpaged.sock. timeout: seconds without any answer, and for finding
@@ -67,19 +66,11 @@ class Client:
     def closed(self) -> bool:
         return self._life.closed
 
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
-        self.close()
-
     def __del__(self) -> None:
-        life = getattr(self, "_life", None)  # None: __init__ failed
-        if life is not None and not life.closed:
-            if not life.foreign:
-                warnings.warn("a kvclient.Client was not closed", ResourceWarning, source=self)
-            life.close()
+        life = getattr(self, "_life", None)
+        if life is not None and not life.closed and not life.foreign:
+            warnings.warn("a kvclient.Client was not closed", ResourceWarning, source=self)
+        super().__del__()
 
     # ---- How calls are made ----
 

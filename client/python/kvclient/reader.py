@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from . import _native, _tensor
-from ._lifeline import Lifeline
+from ._lifeline import Lifeline, Owning
 from .errors import Status, error_for
 from .schema import DTYPES, Schema
 
@@ -54,7 +54,7 @@ class Owner:
             self.life.leave()
 
 
-class Reader:
+class Reader(Owning):
     """One thread's way to find, match, fetch and pin blocks without a system call or a lock; see Client.reader().
 
     Only the thread that opened it may use it: RuntimeError elsewhere. close() may be called from any thread.
@@ -79,18 +79,6 @@ class Reader:
     @property
     def closed(self) -> bool:
         return self._life.closed or self._client.closed
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        life = getattr(self, "_life", None)
-        if life is not None:
-            life.close()
 
     def _prepare(self, client: Client) -> None:
         """Before every call; the caller is a user of the lifeline."""
@@ -127,7 +115,7 @@ class _Hold:
         self.release()
 
 
-class Block:
+class Block(Owning):
     """A pinned block: its bytes stay in place until unpin(). `with space.pin(key, reader=reader) as block:`
 
     tile(), decode() and check() ask nobody and may be called from any thread.
@@ -151,18 +139,6 @@ class Block:
         """Ends the pin; more than once is fine. Views of tiles must not be used any more. They stay readable memory as
         long as they exist, and until then the block's pin lasts."""
         self._life.close()
-
-    def __enter__(self) -> Block:
-        return self
-
-    def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
-        self.unpin()
-
-    def __del__(self) -> None:
-        life = getattr(self, "_life", None)
-        if life is not None:
-            life.close()
 
     def check(self) -> bool:
         """Whether what was read since the block was pinned was the block. Call it after reading a tile and before using

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Iterator, Optional, Sequence
 
 from . import _convert, _native, _tensor
-from ._lifeline import Lifeline
+from ._lifeline import Lifeline, Owning
 from .errors import Status, error_for, status_of
 from .reader import Block, Reader, free_part
 from .records import Append, Appended, BlockInfo, Fetched, Key, Why, append_error
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 _LIST_BATCH = 256
 
 
-class Space:
+class Space(Owning):
     """Made by Client.space(). Usable from any thread.
 
     Where a method takes a reader, None asks the daemon. layers and heads are slices; heads must cover whole pages
@@ -46,18 +45,6 @@ class Space:
     def close(self) -> None:
         """Closes this handle; blocks stay, pins too."""
         self._life.close()
-
-    def __enter__(self) -> Space:
-        return self
-
-    def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        life = getattr(self, "_life", None)
-        if life is not None:
-            life.close()
 
     @contextlib.contextmanager
     def _using(self, reader: Optional[Reader]) -> Iterator[Any]:
