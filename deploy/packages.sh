@@ -31,8 +31,9 @@ bench_packages=(libhiredis-dev redis-server memcached liblmdb-dev)
 # starts a Prometheus of its own where systemd runs; the tests start theirs on the loopback and do not touch that one.
 metrics_packages=(prometheus python3-prometheus-client)
 
-# What the tests of the Python package run it with: numpy, which it needs, pytest, and mypy for its types.
-python_packages=(python3-numpy python3-pytest mypy)
+# What the tests of the Python package run it with: numpy, which it needs, pytest, mypy for its types, and a venv to
+# install it into.
+python_packages=(python3-numpy python3-pytest mypy python3-venv)
 
 # What deploy/build-deb.sh builds Debian packages with, and what tests/package/ looks at them with and tries them in.
 deb_packages=(debhelper dh-python scdoc)
