@@ -74,10 +74,7 @@ def measure(client, results, progress):
     random = np.random.default_rng(2024)
     k, v = (random.standard_normal(SHAPE, dtype=np.float32) for _ in range(2))
     _batch, heads, tokens, channels = SHAPE
-    for codec in CODECS:
-        progress.step(codec)
-        if results.get("errors", codec) is not None:
-            continue
+    for codec in progress.missing(CODECS, lambda codec: results.has("errors", codec)):
         with Passage(client, codec, heads, tokens, channels) as passage:
             back_k, back_v, _stored = passage(k, v)
         bits = {which: _bits(client, codec, heads, tokens, channels, k, which) for which in "kv"}
@@ -115,10 +112,7 @@ def _refused(client, codec, value):
 
 def measure_adversarial(client, results, progress):
     """Fills results["adversarial"][codec]: finite results, errors beside the largest value, what is refused."""
-    for codec in CODECS:
-        progress.step(codec)
-        if results.get("adversarial", codec) is not None:
-            continue
+    for codec in progress.missing(CODECS, lambda codec: results.has("adversarial", codec)):
         rows = {}
         with Passage(client, codec, 1, 128, 64) as passage:
             for name, data in _adversarial(np.random.default_rng(5)).items():

@@ -34,10 +34,10 @@ from results import Results
 
 STAGES = ("errors", "adversarial", "pages", "forced", "greedy", "follow", "first_token", "overhead", "memory")
 
-# Of K and of V. The first of each list are what the targets are about.
-FULL = {"forced": ("q8/q8", "q6/q6", "t6/t6g16", "q4/q4", "f32/f32", "q6/f32", "f32/q6"),
-        "greedy": ("q8/q8", "q6/q6", "t6/t6g16", "q4/q4", "f32/f32"),
-        "follow": ("q8/q8", "q6/q6", "t6/t6g16", "q4/q4", "f32/f32"),
+# Of K and of V. What the targets are about comes first.
+CACHES = ("q8/q8", "q6/q6", "t6/t6g16", "q4/q4", "t8/t8g32", "t4/t4g16", "f32/f32")
+APART = ("q8/f32", "f32/q8", "q6/f32", "f32/q6", "q4/f32", "f32/q4")
+FULL = {"forced": CACHES + APART, "greedy": CACHES, "follow": CACHES,
         "prompts": None, "windows": None, "tokens": greedy.TOKENS, "page_rounds": 50, "rounds": 5,
         "overhead": (512, 128), "first_token": 1600,
         "memory": (("own", "q8", "q6", "q4"), ((512, 1), (512, 8), (2048, 1), (8192, 1)))}
@@ -118,7 +118,7 @@ class Run:
                  "processor": processor, "processors": os.cpu_count(), "threads": torch.get_num_threads(),
                  "kvpaged": self.client.info().server_version, "quick": self.args.quick,
                  "planned": {name: list(self.plan[name]) for name in ("greedy", "follow", "forced")},
-                 "planned_prompts": len(self.prompts)}
+                 "planned_prompts": len(self.prompts), "planned_windows": len(self.windows)}
         self.results.put(facts, "facts", "run")
 
 

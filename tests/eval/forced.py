@@ -33,19 +33,15 @@ def measure(model, client, windows, caches, results, progress):
     """Fills results["forced"][cache][window] where it is empty."""
     with torch.inference_mode():
         for number, (source, tokens) in enumerate(windows):
-            missing = [cache for cache in caches if results.get("forced", cache, str(number)) is None]
-            if not missing:
-                progress.step(source, len(caches))
-                continue
-            progress.step(source, len(caches) - len(missing))
-            ids = torch.tensor([tokens])
-            reference = _log_probabilities(model, ids, None)
-            for name in missing:
+            ids, reference = torch.tensor([tokens]), None
+            for name in progress.missing(caches, lambda name: results.has("forced", name, str(number), tokens=tokens)):
+                if reference is None:
+                    reference = _log_probabilities(model, ids, None)
                 k, v = name.split("/")
                 cache = KvpagedCache(client, model=model, codec_k=k, codec_v=v, simulate=True, capacity=len(tokens))
                 got = _log_probabilities(model, ids, cache)
-                results.put(_against(reference, got, ids[0, 1:]) | {"source": source}, "forced", name, str(number))
-                progress.step(f"{name} {source}")
+                results.put(_against(reference, got, ids[0, 1:]) | {"source": source}, "forced", name, str(number),
+                            tokens=tokens)
 
 
 def sums(piece):

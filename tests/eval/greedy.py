@@ -68,40 +68,50 @@ def _follow(model, rows, generated, cache, starts):
     return torch.cat([first.argmax(2), rest.argmax(2)], 1).tolist()
 
 
+class _Batches:
+    """Of one stage and cache, those batches that have a prompt without a result."""
+
+    def __init__(self, prompts, results, progress, stage):
+        self.prompts, self.results, self.progress, self.stage = prompts, results, progress, stage
+
+    def missing(self, name):
+        for batch in self.progress.missing(batches(self.prompts), lambda batch: self._there(name, batch), len):
+            rows = [self.prompts[number][1] for number in batch]
+            yield batch, rows, [max(map(len, rows)) - len(row) for row in rows]
+
+    def _there(self, name, batch):
+        return all(self.results.has(self.stage, name, str(number), tokens=self.prompts[number][1]) for number in batch)
+
+    def put(self, name, number, piece):
+        self.results.put(piece, self.stage, name, str(number), tokens=self.prompts[number][1])
+
+
 def measure_follow(model, client, prompts, caches, results, progress):
     """Fills results["follow"][cache][prompt]: where the choices behind the exact run's own tokens differ."""
+    work = _Batches(prompts, results, progress, "follow")
     with torch.inference_mode():
         for name in caches:
-            for batch in batches(prompts):
-                progress.step(name, len(batch))
-                if all(results.get("follow", name, str(number)) is not None for number in batch):
-                    continue
-                rows = [prompts[number][1] for number in batch]
+            for batch, rows, starts in work.missing(name):
                 exact = [results.get("greedy", "exact", str(number))["tokens"] for number in batch]
-                starts = [max(map(len, rows)) - len(row) for row in rows]
                 cache = _cache(model, client, name, starts, max(map(len, rows)) + len(exact[0]))
                 for number, expected, got in zip(batch, exact, _follow(model, rows, exact, cache, starts)):
                     at = [place for place, (a, b) in enumerate(zip(expected, got, strict=True)) if a != b]
-                    results.put({"different": at, "of": len(expected)}, "follow", name, str(number))
+                    work.put(name, number, {"different": at, "of": len(expected)})
 
 
 def measure(model, client, prompts, caches, results, progress, n=TOKENS):
     """Fills results["greedy"][cache][prompt] where it is empty: tokens, and the margins of the exact run."""
+    work = _Batches(prompts, results, progress, "greedy")
     with torch.inference_mode():
         for name in ["exact", *caches]:
-            for batch in batches(prompts):
-                progress.step(name, len(batch))
-                if all(results.get("greedy", name, str(number)) is not None for number in batch):
-                    continue
-                rows = [prompts[number][1] for number in batch]
-                starts = [max(map(len, rows)) - len(row) for row in rows]
+            for batch, rows, starts in work.missing(name):
                 cache = _cache(model, client, name, starts, max(map(len, rows)) + n)
                 tokens, margins = _generate(model, rows, cache, starts, n)
                 for number, row, margin in zip(batch, tokens, margins):
                     piece = {"kind": prompts[number][0], "prompt_tokens": len(prompts[number][1]), "tokens": row}
                     if name == "exact":
                         piece["margins"] = [round(value, 4) for value in margin.tolist()]
-                    results.put(piece, "greedy", name, str(number))
+                    work.put(name, number, piece)
 
 
 def _first_difference(expected, got):

@@ -69,15 +69,12 @@ def _child(directory, socket, daemon, tokens, conversations, codec):
 
 def measure(directory, socket, daemon, sizes, codecs, results, progress):
     """Fills results["memory"][codec]["tokens x conversations"]."""
-    for codec in codecs:
-        for tokens, conversations in sizes:
-            name = f"{tokens} x {conversations}"
-            progress.step(f"{codec} {name}")
-            if results.get("memory", codec, name) is None:
-                arguments = [directory, socket, daemon, tokens, conversations, codec]
-                done = subprocess.run([sys.executable, os.path.abspath(__file__), *map(str, arguments)],
-                                      stdout=subprocess.PIPE, check=True)
-                results.put(json.loads(done.stdout), "memory", codec, name)
+    pieces = [(codec, f"{size[0]} x {size[1]}", size) for codec in codecs for size in sizes]
+    for codec, name, size in progress.missing(pieces, lambda piece: results.has("memory", *piece[:2])):
+        done = subprocess.run([sys.executable, os.path.abspath(__file__),
+                               *map(str, (directory, socket, daemon, *size, codec))],
+                              stdout=subprocess.PIPE, check=True)
+        results.put(json.loads(done.stdout), "memory", codec, name)
 
 
 if __name__ == "__main__":

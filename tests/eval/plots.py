@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the choice of what it draws with)
 
 import errors  # noqa: E402
+import names  # noqa: E402
 
 MIB = 1 << 20
 # Codecs by name, in one line each; those with log scales have the K of the others.
@@ -39,20 +40,20 @@ def _greedy(summary, axes):
     for name, piece in summary["greedy"].items():
         first = piece["first_differences"]
         same = [100 * (1 - sum(at <= position for at in first) / piece["prompts"]) for position in range(tokens)]
-        axes.plot(range(1, tokens + 1), same, label=name, lw=1.5)
+        axes.plot(range(1, tokens + 1), same, label=names.words(name), lw=1.5)
     axes.set(xlabel="token", ylabel="generations still the same, %", ylim=(0, 102), title="Greedy generations")
     axes.legend(fontsize=7)
 
 
 def _perplexity(summary, axes):
-    names = list(summary["forced"])
-    values = [100 * summary["forced"][name]["increase"] for name in names]
-    bars = axes.bar(range(len(names)), values)
-    axes.bar_label(bars, [f"{value:+.3f}" for value in values], fontsize=7)
-    axes.set_xticks(range(len(names)), names, fontsize=7)
-    axes.axhline(0, lw=0.8, color="black")
-    axes.margins(y=0.15)
-    axes.set(ylabel="increase of perplexity, %", title="Perplexity, codec of K/V")
+    values = [100 * piece["increase"] for piece in summary["forced"].values()]
+    bars = axes.barh([names.words(name) for name in summary["forced"]], values)
+    axes.bar_label(bars, [f"{value:+.3f} %" for value in values], fontsize=7, padding=2)
+    axes.axvline(0, lw=0.8, color="black")
+    axes.margins(x=0.15)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set(xlabel="increase of perplexity, %", title="Perplexity of real text")
 
 
 def _memory(summary, axes):
@@ -73,8 +74,10 @@ def _first_token(summary, axes):
     piece = summary["first_token"]
     rest = piece["with_cache"] - piece["loading"]
     axes.barh(["with the cache", "computed"], [piece["loading"], 0], color="tab:orange", label="loading")
-    axes.barh(["with the cache", "computed"], [rest, piece["computed"]], left=[piece["loading"], 0], color="tab:blue",
-              label="computing")
+    bars = axes.barh(["with the cache", "computed"], [rest, piece["computed"]], left=[piece["loading"], 0],
+                     color="tab:blue", label="computing")
+    axes.bar_label(bars, [f"{piece[name]:.2f} s" for name in ("with_cache", "computed")], fontsize=8, padding=3)
+    axes.margins(x=0.12)
     axes.set(xlabel="seconds to the first token",
              title=f"{piece['prompt']:.0f} tokens, {piece['cached']:.0f} of them cached")
     axes.legend(fontsize=7)

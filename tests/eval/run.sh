@@ -10,6 +10,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/kvpaged
 models=${KVPAGED_MODELS:-$cache}
 build=$root/build
 venv=${KVPAGED_EVAL_VENV:-$cache/eval-venv}
+torch_index=${KVPAGED_TORCH_INDEX-https://download.pytorch.org/whl/cpu}
 work=
 out=
 quick=no
@@ -41,8 +42,10 @@ it was broken off when it is run again.
   --report           only write the report of the results that are there
   -h, --help         print this help
 
-pip takes packages from where it is configured to. A CPU build of torch is enough, and ten times smaller than the one
-that PyPI has for Linux; PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS can name a place that has it.
+pip takes packages from where it is configured to, usually PyPI. A CPU build of torch is enough: 0.2 GB to download,
+1.3 GB for the whole venv. PyPI's for x86-64 brings 2.5 GB of downloads for NVIDIA's processors, so torch alone is also
+looked for in $torch_index, PyTorch's own index of CPU builds; \$KVPAGED_TORCH_INDEX names
+another one, or none when it is empty. Where that index cannot be reached, the one of PyPI does as well.
 END
 }
 
@@ -73,6 +76,14 @@ parse() {
 	done
 }
 
+# Without its dependencies: those come with everything else, from the usual place. Of two builds of the same version pip
+# takes the one with a local name, such as +cpu.
+install_torch() {
+	local index=()
+	[ -z "$torch_index" ] || index=(--extra-index-url "$torch_index")
+	"$venv/bin/pip" install --quiet --no-deps "${index[@]}" "$(grep '^torch==' "$here/requirements.txt")"
+}
+
 # The file that marks a complete venv is a copy of what was installed.
 prepare_venv() {
 	local marker=$venv/installed-requirements.txt
@@ -82,8 +93,10 @@ prepare_venv() {
 	[ $install = yes ] || die "no venv in $venv; without --no-install it is made"
 	say "installing torch, transformers and others into $venv" >&2
 	python3 -m venv "$venv" || die "python3 cannot make a venv (Debian: apt install python3-venv)"
-	"$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt" ||
+	export PIP_DISABLE_PIP_VERSION_CHECK=1
+	if ! install_torch || ! "$venv/bin/pip" install --quiet -r "$here/requirements.txt"; then
 		die "pip could not install what $here/requirements.txt names"
+	fi
 	cp "$here/requirements.txt" "$marker"
 }
 

@@ -44,6 +44,9 @@ class Evaluation:
                     not os.path.exists(os.path.join(self.work, "evaluation", name + ".png"))]
         assert not missing, f"not there: {missing}"
         assert "Not measured" not in text
+        # Progress is told, and everything is done once.
+        for stage, total in (("errors", 18), ("perplexity", 2), ("greedy", 9), ("teacher forcing", 6), ("memory", 2)):
+            assert f"{stage}: {total}/{total}, " in said, said
 
     def test_control(self):
         """a codec that changes nothing changes nothing, and others do"""

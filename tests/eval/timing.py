@@ -61,10 +61,8 @@ def measure_pages(client, model, results, progress, rounds):
     """Fills results["pages"][codec]."""
     random = torch.Generator().manual_seed(3)
     shape = KvpagedCache(None, model=model).shape
-    for codec in PAGE_CODECS:
-        progress.step(codec)
-        if results.get("pages", codec) is None:
-            results.put(_page_times(client, shape, codec, rounds, random), "pages", codec)
+    for codec in progress.missing(PAGE_CODECS, lambda codec: results.has("pages", codec)):
+        results.put(_page_times(client, shape, codec, rounds, random), "pages", codec)
 
 
 def _generate(model, ids, cache, n):
@@ -93,21 +91,16 @@ def _round_overhead(model, client, ids, n, number):
 def measure_overhead(client, model, tokens, n, rounds, results, progress):
     """Fills results["overhead"]: rounds of seconds."""
     ids = torch.tensor([tokens])
-    for number in range(rounds):
-        progress.step(f"round {number + 1}")
-        if results.get("overhead", str(number)) is None:
-            results.put(_round_overhead(model, client, ids, n, number) | {"prompt": len(tokens), "tokens": n},
-                        "overhead", str(number))
+    for number in progress.missing(range(rounds), lambda number: results.has("overhead", str(number))):
+        results.put(_round_overhead(model, client, ids, n, number) | {"prompt": len(tokens), "tokens": n},
+                    "overhead", str(number))
 
 
 def measure_first_token(client, model, tokens, rounds, results, progress):
     """Fills results["first_token"]: rounds of seconds until the first token is there."""
     ids = torch.tensor([tokens])
     _generate(model, ids, KvpagedCache(client, model=model), 1)
-    for number in range(rounds):
-        progress.step(f"round {number + 1}")
-        if results.get("first_token", str(number)) is not None:
-            continue
+    for number in progress.missing(range(rounds), lambda number: results.has("first_token", str(number))):
         with Watch() as computed:
             _generate(model, ids, DynamicCache(config=model.config), 1)
         with Watch() as cached:
