@@ -79,6 +79,10 @@ class Fetch(ctypes.Structure):
                 ("tokens", c_uint32)]
 
 
+class Forecast(ctypes.Structure):
+    _fields_ = [("resident", c_size_t), ("loadable", c_size_t), ("load_us", c_uint64)]
+
+
 class Tile(ctypes.Structure):
     _fields_ = [("bytes", c_void_p), ("n", c_size_t), ("codec", c_uint32), ("tokens", c_uint32),
                 ("head_dim", c_uint32)]
@@ -136,6 +140,7 @@ class ConfigItem(ctypes.Structure):
 STRUCTS = {
     "kvc_options": Options, "kvc_info": Info, "kvc_schema": Schema, "kvc_key": Key, "kvc_tensor": Tensor,
     "kvc_range": Range, "kvc_fault": Fault, "kvc_append": Append, "kvc_completion": Completion, "kvc_fetch": Fetch,
+    "kvc_forecast": Forecast,
     "kvc_tile": Tile, "kvc_counter": Counter, "kvc_space_stats": SpaceStats, "kvc_histogram": Histogram,
     "kvc_stats": Stats, "kvc_list_item": ListItem, "kvc_why": Why, "kvc_event": Event,
     "kvc_event_cursor": EventCursor, "kvc_config_item": ConfigItem,
@@ -166,6 +171,11 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "kvc_find": (c_int, [_HANDLE, _HANDLE, _KEYS, _RANGE]),
     "kvc_match": (c_int, [_HANDLE, _HANDLE, _KEYS, c_size_t, _RANGE, POINTER(c_size_t)]),
     "kvc_fetch": (c_int, [_HANDLE, _HANDLE, POINTER(Fetch), c_size_t]),
+    "kvc_forecast": (c_int, [_HANDLE, _KEYS, c_size_t, _RANGE, POINTER(Forecast)]),
+    "kvc_prefetch": (c_int, [_HANDLE, _KEYS, c_size_t, _RANGE, _STATUSES]),
+    "kvc_fetch_begin": (c_int, [_HANDLE, _HANDLE, POINTER(Fetch), c_size_t, POINTER(_HANDLE)]),
+    "kvc_fetch_next": (c_int, [_HANDLE, POINTER(c_uint32)]),
+    "kvc_fetch_end": (c_void_p, [_HANDLE]),
     "kvc_pin": (c_int, [_HANDLE, _HANDLE, _KEYS, c_size_t, _RANGE, POINTER(_HANDLE), _STATUSES]),
     "kvc_lease": (c_int, [_HANDLE, _KEYS, c_size_t, _RANGE, c_uint32, POINTER(_HANDLE), _STATUSES]),
     "kvc_unpin": (c_void_p, [_HANDLE]),

@@ -24,6 +24,8 @@ class Fate(enum.IntEnum):
     SPACE_DROPPED = 6
     WRITER_GONE = 7
     UNFINISHED = 8
+    DEMOTED = 9
+    LOST = 10
 
 
 class Verify(enum.IntEnum):
@@ -126,6 +128,16 @@ class Fetched:
         for key, status in zip(self.keys, self.statuses):
             if status != Status.OK:
                 raise error_for(status, f"block {key!r}: {error_for(status).message}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What a fetch of a prefix would find: keys from the first on that are in RAM, and behind them those that it would
+    have too, some from the daemon's tier, which would take so long."""
+
+    resident: int
+    loadable: int
+    load_seconds: float
 
 
 @dataclasses.dataclass(frozen=True)

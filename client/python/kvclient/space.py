@@ -11,7 +11,7 @@ from . import _convert, _native, _tensor
 from ._lifeline import Lifeline, Owning
 from .errors import Status, error_for, status_of
 from .reader import Block, Reader, free_part
-from .records import Append, Appended, BlockInfo, Fetched, Key, Why, append_error
+from .records import Append, Appended, BlockInfo, Fetched, Forecast, Key, Why, append_error
 from .schema import Schema, schema_from, text_bytes, uint32
 
 if TYPE_CHECKING:
@@ -171,6 +171,63 @@ class Space(Owning):
         not wanted. into=[(k, v), ...] gives a pair for each key instead. Blocks that cannot be read have their reason
         in the result's statuses; strict raises for the first.
         """
+        natives, held, out = self._fetch_natives(keys, out, into, layers, heads, dtype)
+        if len(keys) > 0:
+            with self._using(reader) as handle:
+                self._read(reader, self._library.kvc_fetch, self._handle, handle, natives, len(keys))
+        del held
+        result = self._fetched(keys, natives, out)
+        if strict:
+            result.raise_for_status()
+        return result
+
+    def fetch_layers(self, keys: Sequence[Key], *, out: Optional[tuple[Any, Any]] = None,
+                     into: Optional[Sequence[tuple[Any, Any]]] = None, layers: Optional[slice] = None,
+                     heads: Optional[slice] = None, dtype: Optional[str] = None,
+                     reader: Optional[Reader] = None) -> Iterator[tuple[int, Fetched]]:
+        """fetch() in steps: yields each layer when it is in the arrays, so that computing can begin with the first
+        while others are loaded from the daemon's tier. A block's status says whether all its layers so far came."""
+        natives, held, out = self._fetch_natives(keys, out, into, layers, heads, dtype)
+        wanted = _convert.range_native(self.schema, layers, heads)
+        fetching = ctypes.c_void_p()
+        layer = ctypes.c_uint32()
+        with self._using(reader) as handle:
+            self._read(reader, self._library.kvc_fetch_begin, self._handle, handle, natives, len(keys),
+                       ctypes.byref(fetching))
+        try:
+            for _ in range(wanted.layer_count):
+                with self._using(reader):
+                    self._read(reader, self._library.kvc_fetch_next, fetching, ctypes.byref(layer))
+                yield layer.value, self._fetched(keys, natives, out)
+        finally:
+            self._library.kvc_fetch_end(fetching)
+            del held
+
+    def forecast(self, keys: Sequence[Key], *, layers: Optional[slice] = None,
+                 heads: Optional[slice] = None) -> Forecast:
+        """What a fetch of this prefix would find, and how long loading from the daemon's tier would take."""
+        native = _native.Forecast()
+        wanted = _convert.range_native(self.schema, layers, heads)
+        with self._using(None):
+            self._read(None, self._library.kvc_forecast, self._handle, _convert.keys_native(keys), len(keys),
+                       ctypes.byref(wanted), ctypes.byref(native))
+        return Forecast(native.resident, native.loadable, native.load_us / 1e6)
+
+    def prefetch(self, keys: Sequence[Key], *, layers: Optional[slice] = None,
+                 heads: Optional[slice] = None) -> list[int]:
+        """Has blocks brought up from the daemon's tier, and returns when that has begun: for each key Status.OK
+        (resident, or on its way), or why not."""
+        statuses = (ctypes.c_int * len(keys))()
+        wanted = _convert.range_native(self.schema, layers, heads)
+        with self._using(None):
+            self._read(None, self._library.kvc_prefetch, self._handle, _convert.keys_native(keys), len(keys),
+                       ctypes.byref(wanted), statuses)
+        return _convert.statuses(list(statuses))
+
+    def _fetch_natives(self, keys: Sequence[Key], out: Optional[tuple[Any, Any]],
+                       into: Optional[Sequence[tuple[Any, Any]]], layers: Optional[slice], heads: Optional[slice],
+                       dtype: Optional[str]) -> tuple[Any, list[Any], Optional[tuple[Any, Any]]]:
+        """The structs, what must live as long as they do, and the arrays of all blocks, made where none were given."""
         if out is not None and into is not None:
             raise ValueError("out and into exclude each other")
         natives = (_native.Fetch * len(keys))()
@@ -178,21 +235,15 @@ class Space(Owning):
         for native, key in zip(natives, _convert.keys_native(keys)):
             native.key, native.range = key, wanted
         if into is not None:
-            held = self._place_each(natives, into, dtype)
-        else:
-            out = self._allocate(wanted, len(keys), dtype) if out is None else out
-            held = self._place_all(natives, out, dtype)
-        if len(keys) > 0:
-            with self._using(reader) as handle:
-                self._read(reader, self._library.kvc_fetch, self._handle, handle, natives, len(keys))
-        del held
+            return natives, self._place_each(natives, into, dtype), out
+        out = self._allocate(wanted, len(keys), dtype) if out is None else out
+        return natives, self._place_all(natives, out, dtype), out
+
+    def _fetched(self, keys: Sequence[Key], natives: Any, out: Optional[tuple[Any, Any]]) -> Fetched:
         k, v = (None, None) if out is None else out
-        result = Fetched([_convert.key_bytes(key) for key in keys],
-                         _convert.statuses([native.status for native in natives]),
-                         [native.tokens for native in natives], self.schema.block_tokens, k, v)
-        if strict:
-            result.raise_for_status()
-        return result
+        return Fetched([_convert.key_bytes(key) for key in keys],
+                       _convert.statuses([native.status for native in natives]),
+                       [native.tokens for native in natives], self.schema.block_tokens, k, v)
 
     def _allocate(self, wanted: _native.Range, n: int, dtype: Optional[str]) -> tuple[Any, Any]:
         schema = self.schema
