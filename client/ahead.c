@@ -138,7 +138,8 @@ int kvc_forecast(kvc_space *space, const struct kvc_key *keys, size_t n, const s
 	return r;
 }
 
-int kvc_prefetch(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range, int *ret_statuses)
+int kvc_prefetch(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
+		 int *ret_statuses)
 {
 	struct ahead op = { .space = space, .keys = keys, .n = n, .range = range, .statuses = ret_statuses };
 	int r;

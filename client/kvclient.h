@@ -366,9 +366,9 @@ struct kvc_fetch {
 
 /*
  * Decodes blocks into the caller's tensors, which must have room for as many tokens as the block may have. With a
- * reader, blocks that are not found in the index, or not with every page, are asked for afterwards, together. What is on
- * the daemon's tier is loaded first; the call waits for it. KVC_OK, each block's outcome in its status; or negative
- * errno, when blocks that were read before have KVC_OK all the same.
+ * reader, blocks that are not found in the index, or not with every page, are asked for afterwards, together. What is
+ * on the daemon's tier is loaded first; the call waits for it. KVC_OK, each block's outcome in its status; or
+ * negative errno, when blocks that were read before have KVC_OK all the same.
  */
 KVC_API int kvc_fetch(kvc_space *space, kvc_reader *reader, struct kvc_fetch *blocks, size_t n);
 
@@ -387,8 +387,8 @@ KVC_API int kvc_forecast(kvc_space *space, const struct kvc_key *keys, size_t n,
 			 struct kvc_forecast *ret_forecast);
 
 /*
- * Has blocks brought up from the tier that will be needed soon, and returns when that has begun. Statuses (may be NULL):
- * KVC_OK (resident, or on its way), KVC_MISS, KVC_PARTIAL, KVC_NO_SPACE. Results as kvc_forecast()'s.
+ * Has blocks brought up from the tier that will be needed soon, and returns when that has begun. Statuses (may be
+ * NULL): KVC_OK (resident, or on its way), KVC_MISS, KVC_PARTIAL, KVC_NO_SPACE. Results as kvc_forecast()'s.
  */
 KVC_API int kvc_prefetch(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
 			 int *ret_statuses);
@@ -400,9 +400,9 @@ KVC_API int kvc_prefetch(kvc_space *space, const struct kvc_key *keys, size_t n,
 typedef struct kvc_fetching kvc_fetching;
 
 /*
- * Begins: blocks is the caller's until kvc_fetch_end(), tensors are written by kvc_fetch_next(), and all have one range.
- * reader may be NULL. Results: KVC_OK and the fetching, freed by kvc_fetch_end() before its space and its reader are;
- * KVC_RANGE; KVC_INVALID (a malformed key); negative errno.
+ * Begins: blocks is the caller's until kvc_fetch_end(), tensors are written by kvc_fetch_next(), and all have one
+ * range. reader may be NULL. Results: KVC_OK and the fetching, freed by kvc_fetch_end() before its space and its
+ * reader are; KVC_RANGE; KVC_INVALID (a malformed key); negative errno.
  */
 KVC_API int kvc_fetch_begin(kvc_space *space, kvc_reader *reader, struct kvc_fetch *blocks, size_t n,
 			    kvc_fetching **ret_fetching);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fetching layer by layer. The daemon brings up the blocks of one prefetch a layer at a time across all of them; each
- * step then is a fetch of one layer of all blocks, which finds it in shared memory or waits for it. So a worker computes
- * its first layer while the others are on their way from the tier.
+ * step then is a fetch of one layer of all blocks, which finds it in shared memory or waits for it. So a worker
+ * computes its first layer while the others are on their way from the tier.
  */
 #include "base/cleanup.h"
 #include "client/client.h"
@@ -94,7 +94,8 @@ static int range_take(struct kvc_fetching *fetching)
 	return KVC_OK;
 }
 
-int kvc_fetch_begin(kvc_space *space, kvc_reader *reader, struct kvc_fetch *blocks, size_t n, kvc_fetching **ret_fetching)
+int kvc_fetch_begin(kvc_space *space, kvc_reader *reader, struct kvc_fetch *blocks, size_t n,
+		    kvc_fetching **ret_fetching)
 {
 	struct kvc_fetching *fetching;
 	int r;

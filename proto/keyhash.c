@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hashes of keys and names. Inlined from the header: keys are short, and a call into the library costs as much as the hash. */
+/*
+ * Hashes of keys and names. Inlined from the header: keys are short, and a call into the library costs as much as the
+ * hash.
+ */
 #include "proto/layout.h"
 
 #define XXH_INLINE_ALL

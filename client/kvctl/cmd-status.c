@@ -33,6 +33,12 @@ static const char *const shown_counters[] = {
 	"fetch_miss_evicted_total",
 	"fetch_miss_removed_total",
 	"evictions_capacity_total",
+	"tier_capacity_bytes",
+	"tier_used_bytes",
+	"tier_blocks",
+	"tier_stored_blocks_total",
+	"tier_loaded_blocks_total",
+	"tier_lost_blocks_total",
 	"loop_turns_total",
 	"loop_turns_slow_total",
 	"loop_turns_busy_total",
@@ -104,6 +110,21 @@ static void print_memory(const struct kvc_stats *stats)
 		     counter(stats, "spaces"), size[0], size[1]);
 }
 
+static void print_tier(const struct kvc_stats *stats)
+{
+	char size[2][24];
+
+	if (counter(stats, "tier_capacity_bytes") == 0)
+		return;
+	(void)units_format_bytes(counter(stats, "tier_used_bytes"), size[0], sizeof(size[0]));
+	(void)units_format_bytes(counter(stats, "tier_capacity_bytes"), size[1], sizeof(size[1]));
+	label("tier");
+	(void)printf("%s of %s: %" PRIu64 " blocks%s; %" PRIu64 " written, %" PRIu64 " loaded, %" PRIu64 " lost\n",
+		     size[0], size[1], counter(stats, "tier_blocks"),
+		     counter(stats, "tier_ready") ? "" : " (still looking)", counter(stats, "tier_stored_blocks_total"),
+		     counter(stats, "tier_loaded_blocks_total"), counter(stats, "tier_lost_blocks_total"));
+}
+
 static void print_text(const struct kvc_stats *stats)
 {
 	char version[PRINTABLE_BYTES];
@@ -114,6 +135,7 @@ static void print_text(const struct kvc_stats *stats)
 		     printable(stats->server_version, strlen(stats->server_version), version),
 		     format_ms(stats->uptime_ms, up), stats->incarnation);
 	print_memory(stats);
+	print_tier(stats);
 	label("clients");
 	(void)printf("%" PRIu64 " sessions, %" PRIu64 " leases, %" PRIu64 " blocks pinned\n",
 		     counter(stats, "sessions"), counter(stats, "leases"), counter(stats, "blocks_pinned"));

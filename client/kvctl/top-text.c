@@ -88,7 +88,7 @@ static const struct part {
 } parts[] = {
 	{ "stored_bytes", "stored", '#', STYLE_GOOD },	  { "overhead_bytes", "overhead", '+', STYLE_WARNING },
 	{ "metadata_bytes", "tables", '=', STYLE_PLAIN }, { "limbo_bytes", "limbo", '~', STYLE_BAD },
-	{ "free_bytes", "free", '.', STYLE_DIM },
+	{ "loading_bytes", "loading", '^', STYLE_WARNING }, { "free_bytes", "free", '.', STYLE_DIM },
 };
 
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
@@ -186,6 +186,22 @@ static void put_reads(struct page *page)
 	(void)fprintf(page->out, "never stored %.1f/s, evicted %.1f/s, removed %.1f/s, unfinished %.1f/s",
 		      rate(page, "fetch_miss_never_total"), rate(page, "fetch_miss_evicted_total"),
 		      rate(page, "fetch_miss_removed_total"), rate(page, "fetch_partial_total"));
+	end_line(page);
+}
+
+static void put_tier(struct page *page)
+{
+	char size[3][SIZE_BYTES];
+
+	if (value(page, "tier_capacity_bytes") == 0)
+		return;
+	title(page, "tier");
+	(void)fprintf(page->out, "%s of %s, %" PRIu64 " blocks; written %s/s, loaded %.1f/s, lost %.1f/s",
+		      units_format_bytes(value(page, "tier_used_bytes"), size[0], sizeof(size[0])),
+		      units_format_bytes(value(page, "tier_capacity_bytes"), size[1], sizeof(size[1])),
+		      value(page, "tier_blocks"),
+		      units_format_bytes((uint64_t)rate(page, "tier_written_bytes_total"), size[2], sizeof(size[2])),
+		      rate(page, "tier_loaded_blocks_total"), rate(page, "tier_lost_blocks_total"));
 	end_line(page);
 }
 
@@ -340,6 +356,7 @@ void top_text(FILE *out, const struct top *top, unsigned columns, unsigned rows)
 	put_holds(&page);
 	put_requests(&page);
 	put_reads(&page);
+	put_tier(&page);
 	put_hit_rate(&page);
 	put_curve(&page);
 	put_writes(&page);

@@ -273,8 +273,8 @@ static bool first_to_load(struct core *core, uint32_t space_id, struct tier_key 
 }
 
 /*
- * Begins the load that this part needs next. Results: KVP_OK (the part waits for it); -EAGAIN (come again: more is to be
- * loaded before, or room to be made); -EBUSY (when a load has ended); or the part's status.
+ * Begins the load that this part needs next. Results: KVP_OK (the part waits for it); -EAGAIN (come again: more is to
+ * be loaded before, or room to be made); -EBUSY (when a load has ended); or the part's status.
  */
 static int part_load(struct core *core, struct part *part)
 {

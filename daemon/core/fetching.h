@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fetches that wait for the tier. A Fetch whose blocks are not all resident, but some of them on the tier, becomes one
- * of these: its keys are looked at in order, in slices; what is resident is tied, what is not is loaded, its ancestors
- * first. When every load that it waits for has brought the pages in its range, it is answered, and the leases are taken.
+ * Fetches that wait for the tier. A Fetch whose blocks are not all resident, but some of them on the tier, becomes
+ * one of these: its keys are looked at in order, in slices; what is resident is tied, what is not is loaded, its
+ * ancestors first. When every load that it waits for has brought the pages in its range, it is answered, and the
+ * leases are taken.
  *
- *	core.fetches (to be prepared, first come first served) --all keys looked at--> waiting --last page--> answered
+ * core.fetches (to be prepared, first come first served) --all keys looked at--> waiting --last page--> answered
  *
  * A Fetch that only wishes to have blocks brought up (prefetch) is answered when its loads have begun.
  *

@@ -71,8 +71,8 @@ struct tier_client {
 	void (*loaded)(void *context, uint64_t cookie);
 
 	/*
-	 * Whether the block is in RAM, asked before the tier drops or moves its copy. If it is, the core takes note that
-	 * the copy goes, and stores the block anew when that is worth it.
+	 * Whether the block is in RAM, asked before the tier drops or moves its copy. If it is, the core takes note
+	 * that the copy goes, and stores the block anew when that is worth it.
 	 */
 	bool (*resident)(void *context, const struct tier_block *block);
 };
@@ -103,26 +103,26 @@ struct tier_ops {
 		     struct tier_block *ret_block);
 
 	/*
-	 * Writes a block; a copy that is there already is replaced. pages is read during the call only, their memory until
-	 * stored(). Results: 0, and stored() follows; KVP_NO_SPACE (not now: no segment is free, the queue is full, the
-	 * write rate is used up; nothing follows).
+	 * Writes a block; a copy that is there already is replaced. pages is read during the call only, their memory
+	 * until stored(). Results: 0, and stored() follows; KVP_NO_SPACE (not now: no segment is free, the queue is
+	 * full, the write rate is used up; nothing follows).
 	 */
 	int (*store)(struct tier *tier, const struct tier_block *block, const struct tier_page *pages, uint64_t cookie,
 		     uint64_t now_ns);
 
 	/*
-	 * Reads pages of a block that find() just found. order is the page numbers, in the order in which they are wanted;
-	 * memory[i] takes page order[i]. Both are read during the call only. Results: 0, and n times page_loaded(), in any
-	 * order, then loaded() follow; KVP_MISS; -ENOMEM.
+	 * Reads pages of a block that find() just found. order is the page numbers, in the order in which they are
+	 * wanted; memory[i] takes page order[i]. Both are read during the call only. Results: 0, and n times
+	 * page_loaded(), in any order, then loaded() follow; KVP_MISS; -ENOMEM.
 	 */
 	int (*load)(struct tier *tier, const struct tier_space *space, struct tier_key key, const uint32_t *order,
 		    void *const *memory, uint32_t n, uint64_t cookie, uint64_t now_ns);
 
 	/*
-	 * Forgets the block and all that descend from it, whether it is there itself or not; key.n == 0: the whole space.
-	 * Descendants are found by their parents: one whose parent the tier has dropped is not. Of a very large tree the last
-	 * ones may be found for a few turns of the loop more. Stays forgotten across restarts, but for a crash within the
-	 * tenth of a second after.
+	 * Forgets the block and all that descend from it, whether it is there itself or not; key.n == 0: the whole
+	 * space. Descendants are found by their parents: one whose parent the tier has dropped is not. Of a very
+	 * large tree the last ones may be found for a few turns of the loop more. Stays forgotten across restarts,
+	 * but for a crash within the tenth of a second after.
 	 */
 	void (*remove)(struct tier *tier, const struct tier_space *space, struct tier_key key, uint64_t now_ns);
 

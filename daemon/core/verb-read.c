@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fetch, Release and Match: what readers ask. All but a Fetch that waits for the tier are done at once; none copies a page. */
+/*
+ * Fetch, Release and Match: what readers ask. All but a Fetch that waits for the tier are done at once; none copies a
+ * page.
+ */
 #include "daemon/core/curve.h"
 #include "daemon/core/fetching.h"
 #include "daemon/core/lease.h"

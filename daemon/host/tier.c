@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Opened before the core, which is given the tier; the disk is closed while the core is there, the tier freed after. */
 #include "daemon/host/tier.h"
 
 #include "daemon/host/disk-open.h"
@@ -29,8 +30,8 @@ static int open_disk(struct host_tier *tier, const struct config_fields *fields,
 	return disk_open(&options, &tier->disk, error);
 }
 
-int host_tier_open(struct host_tier *tier, const struct config_fields *fields, const struct segment *arena, uv_loop_t *loop,
-		   struct log *log, struct host_error *error)
+int host_tier_open(struct host_tier *tier, const struct config_fields *fields, const struct segment *arena,
+		   uv_loop_t *loop, struct log *log, struct host_error *error)
 {
 	struct tier_log_options options = {
 		.blocks_max = (uint32_t)fields->tier_blocks,
@@ -53,7 +54,8 @@ int host_tier_open(struct host_tier *tier, const struct config_fields *fields, c
 	if (r == 0)
 		return 0;
 	host_tier_close(tier);
-	return host_error_set(error, HOST_EXIT_FAILURE, "cannot make the tier in %s: %s", fields->tier_dir, strerror(-r));
+	return host_error_set(error, HOST_EXIT_FAILURE, "cannot make the tier in %s: %s", fields->tier_dir,
+			      strerror(-r));
 }
 
 void host_tier_close(struct host_tier *tier)

@@ -21,8 +21,8 @@ struct host_tier {
  * The arena outlives tier_disk_close(). Results: 0, also without a tier; -EINVAL, and *error: the directory cannot be
  * used, or the engine; -ENOMEM, likewise.
  */
-int host_tier_open(struct host_tier *tier, const struct config_fields *fields, const struct segment *arena, uv_loop_t *loop,
-		   struct log *log, struct host_error *error);
+int host_tier_open(struct host_tier *tier, const struct config_fields *fields, const struct segment *arena,
+		   uv_loop_t *loop, struct log *log, struct host_error *error);
 
 /*
  * Whatever is under way ends, by calls of the core, which is still there. The disk's handles end with the next turns of

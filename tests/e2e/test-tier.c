@@ -76,7 +76,10 @@ static void wait_for(struct scene *scene, const char *counter, uint64_t wanted)
 	}
 }
 
-/* Chains of ten blocks, since a chain must fit the arena; each block is written to the tier before the next is stored. */
+/*
+ * Chains of ten blocks, since a chain must fit the arena; each block is written to the tier before the next is
+ * stored.
+ */
 static void fill(struct scene *scene, unsigned n)
 {
 	char name[16], parent[16];
@@ -197,7 +200,8 @@ static void test_layer_by_layer(void **state)
 							.k = k[i].tensor,
 							.v = v[i].tensor };
 		}
-		assert_int_equal(kvc_fetch_begin(scene.space, round == 1 ? NULL : scene.reader, blocks, N, &fetching), KVC_OK);
+		assert_int_equal(kvc_fetch_begin(scene.space, round == 1 ? NULL : scene.reader, blocks, N, &fetching),
+				 KVC_OK);
 		for (uint32_t l = 0; l < schema.layers; l++) {
 			assert_int_equal(kvc_fetch_next(fetching, &layer), KVC_OK);
 			assert_int_equal(layer, l);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Blocks and jobs are lists; a block that is removed stays until no job needs it. */
 #include "tests/lib/tier-memory.h"
 
 #include "base/contract.h"

@@ -26,6 +26,10 @@ def _near(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.device.type == "cpu" else tensor.cpu()
 
 
+# A block that takes longer is computed instead: a small model on a processor does 128 tokens in about this.
+_LOAD_SECONDS_PER_BLOCK = 0.25
+
+
 class BlockStore:
     def __init__(self, client: Any, name: str, schema: Schema) -> None:
         self.block_tokens = schema.block_tokens
@@ -35,11 +39,14 @@ class BlockStore:
             raise _lost(error) from error
 
     def match(self, keys: list[bytes]) -> int:
-        """How many are there, from the first on."""
+        """How many can be had, from the first on: with those on the daemon's tier, where loading them does not take
+        longer than any model would."""
         try:
-            return int(self._space.match(keys))
+            forecast = self._space.forecast(keys)
         except KvError as error:
             raise _lost(error) from error
+        quick = forecast.load_seconds <= forecast.loadable * _LOAD_SECONDS_PER_BLOCK
+        return int(forecast.resident + (forecast.loadable if quick else 0))
 
     def load(self, keys: list[bytes], k: torch.Tensor, v: torch.Tensor) -> int:
         """Decodes blocks to the beginning of k and v; how many came, from the first on."""
