@@ -496,7 +496,8 @@ KVC_API int kvc_unkeep(kvc_space *space, const struct kvc_key *keys, size_t n, i
 
 /*
  * Evicts in the policy's order until so many bytes or blocks went (what is 0 does not bind; both 0: everything
- * evictable). space NULL: of any space. ret_blocks and ret_bytes may be NULL.
+ * evictable, that is, not held, and not being written to a tier just now). space NULL: of any space. ret_blocks and
+ * ret_bytes may be NULL.
  */
 KVC_API int kvc_evict(kvc_client *client, kvc_space *space, uint64_t bytes, uint64_t blocks, uint64_t *ret_blocks,
 		      uint64_t *ret_bytes);

@@ -489,7 +489,8 @@ static void test_append_evicts(void **state)
 		assert_int_equal(fetch_block(space, key, i), KVC_OK);
 	}
 	assert_true(counter_of(client, "evictions_capacity_total") > 0);
-	assert_int_equal(fetch_block(space, "k0", 0), KVC_MISS);
+	/* A tier below the arena would have it. */
+	assert_int_equal(fetch_block(space, "k0", 0), getenv("KVP_TEST_TIER") ? KVC_OK : KVC_MISS);
 	kvc_close(client);
 	test_daemon_stop(&d);
 }

@@ -48,9 +48,27 @@ static bool accepts(const char *socket_path)
 	return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
 }
 
+/* Any test's daemon can have a tier below it. Returns the number of arguments. */
+static unsigned add_tier(struct test_daemon *daemon, char **argv)
+{
+	static const char *const options[] = {
+		"--tier-bytes", "64MiB", "--tier-segment-bytes", "16MiB",     "--tier-admit",
+		"all",	        "--tier-free-percent",    "100", "--tier-engine",
+	};
+	unsigned n = 0;
+
+	(void)snprintf(daemon->tier_path, sizeof(daemon->tier_path), "%s.tier", daemon->directory);
+	argv[n++] = (char *)"--tier-dir";
+	argv[n++] = daemon->tier_path;
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		argv[n++] = (char *)options[i];
+	argv[n++] = getenv("KVP_TEST_TIER");
+	return n;
+}
+
 static void launch(struct test_daemon *daemon)
 {
-	char *argv[TEST_DAEMON_ARGS_MAX + 8] = { 0 };
+	char *argv[TEST_DAEMON_ARGS_MAX + 24] = { 0 };
 	unsigned n = 0;
 	int log;
 
@@ -61,6 +79,8 @@ static void launch(struct test_daemon *daemon)
 	argv[n++] = daemon->socket_path;
 	argv[n++] = (char *)"--arena-bytes";
 	argv[n++] = (char *)"64MiB";
+	if (getenv("KVP_TEST_TIER"))
+		n += add_tier(daemon, argv + n);
 	for (unsigned i = 0; i < daemon->n_arguments; i++)
 		argv[n++] = daemon->arguments[i];
 	log = open(daemon->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);

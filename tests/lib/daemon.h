@@ -8,6 +8,9 @@
  *	test_daemon_start(&d, NULL);
  *	... d.socket_path ...
  *	test_daemon_stop(&d);
+ *
+ * KVP_TEST_TIER=io_uring or threads in the environment gives every daemon a small tier by this engine, to which all is
+ * written at once: what tests of other things see does not change.
  */
 #pragma once
 
@@ -20,6 +23,7 @@ struct test_daemon {
 	char directory[128]; /* of this daemon alone */
 	char socket_path[160];
 	char log_path[160];
+	char tier_path[160];
 	char config_path[160]; /* an empty file, so that the machine's own configuration has no part */
 	char arguments[TEST_DAEMON_ARGS_MAX][160];
 	unsigned n_arguments;
