@@ -502,6 +502,26 @@ KVC_API int kvc_unkeep(kvc_space *space, const struct kvc_key *keys, size_t n, i
 KVC_API int kvc_evict(kvc_client *client, kvc_space *space, uint64_t bytes, uint64_t blocks, uint64_t *ret_blocks,
 		      uint64_t *ret_bytes);
 
+struct kvc_resized {
+	int is_done;              /* it takes no more than it may, and has what it may take */
+	uint64_t bytes;           /* what the arena may take now */
+	uint64_t held_bytes;      /* what it takes: used or not, this memory is the daemon's */
+	uint64_t asked_bytes;     /* what was asked for, as rounded; more than bytes while the machine is short */
+	uint64_t evicted_blocks;  /* for it, so far, as what follows */
+	uint64_t evicted_bytes;
+	uint64_t moved_bytes;
+	uint64_t discarded_bytes; /* given back to the system */
+};
+
+/*
+ * How much memory the daemon's arena may take, up to its size (kvc_client_info()): rounded down to 2 MiB, and up to the
+ * least that is possible. What does not fit is evicted, and the memory goes back to the system; what readers hold stays
+ * where it is. Waits for that, at most timeout_ms; the daemon goes on afterwards by itself. ret_resized may be NULL.
+ * Results: KVC_OK (done or not); KVC_INVALID (0 bytes); KVC_RANGE (more than the arena's size); KVC_UNSUPPORTED (the
+ * daemon's arena cannot give memory back); negative errno.
+ */
+KVC_API int kvc_resize(kvc_client *client, uint64_t bytes, uint32_t timeout_ms, struct kvc_resized *ret_resized);
+
 /* ---- Looking around ---- */
 
 struct kvc_counter {

@@ -22,7 +22,7 @@
 
 #define CONFIG_PATH_DEFAULT "/etc/kvpaged/kvpaged.conf"
 
-#define CONFIG_SETTINGS 47
+#define CONFIG_SETTINGS 49
 #define CONFIG_NAME_BYTES_MAX 64 /* of a setting, however it is spelled, with its end */
 #define CONFIG_UIDS_MAX 64
 
@@ -43,6 +43,8 @@ struct config_fields {
 	uint64_t arena_huge_pages; /* enum config_huge_pages */
 	uint64_t arena_prefault;
 	uint64_t arena_seal; /* enum config_seal */
+	uint64_t arena_pressure;
+	uint64_t arena_bytes_min;
 	const char *socket_path;
 	uint64_t socket_mode;
 	uint64_t socket_owner; /* UINT64_MAX: unchanged */

@@ -43,6 +43,9 @@
 #define KVP_EVENTS_MAX 512
 #define KVP_SUBSCRIBE_WAIT_MS_MAX 60000
 
+/* How long a Resize may wait. */
+#define KVP_RESIZE_WAIT_MS_MAX 60000
+
 /* Other spaces that Why names. */
 #define KVP_WHY_ELSEWHERE_MAX 8
 

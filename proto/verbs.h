@@ -21,7 +21,9 @@
 	X(DROP_SPACE, drop_space)                                                                              \
 	X(CONFIG, config)                                                                                      \
 	X(WHY, why)                                                                                            \
-	X(SUBSCRIBE, subscribe)
+	X(SUBSCRIBE, subscribe)                                                                                \
+	X(FLUSH, flush) /* reserved */                                                                         \
+	X(RESIZE, resize)
 
 enum kvp_verb {
 #define X(name, text) KVP_VERB_##name,

@@ -17,6 +17,7 @@ static const char *const shown_counters[] = {
 	"overhead_bytes",
 	"limbo_bytes",
 	"free_bytes",
+	"retired_bytes",
 	"logical_f16_bytes",
 	"logical_f32_bytes",
 	"sessions",
@@ -59,7 +60,8 @@ static uint64_t fetch_misses(const struct kvc_stats *stats)
 
 static uint64_t used_bytes(const struct kvc_stats *stats)
 {
-	return counter(stats, "arena_bytes") - counter(stats, "free_bytes");
+	return counter(stats, "arena_bytes") - counter(stats, "free_bytes") -
+	       counter(stats, "retired_bytes");
 }
 
 static double ratio(uint64_t above, uint64_t below)
@@ -99,8 +101,10 @@ static void print_memory(const struct kvc_stats *stats)
 		(void)units_format_bytes(counter(stats, parts[i]), size[i], sizeof(size[i]));
 	(void)units_format_bytes(counter(stats, "arena_bytes"), size[4], sizeof(size[4]));
 	label("memory");
-	(void)printf("%s: %s pages, %s overhead, %s tables, %s free\n", size[4], size[0], size[1],
-		     size[2], size[3]);
+	(void)printf("%s: %s pages, %s overhead, %s tables, %s free", size[4], size[0], size[1], size[2], size[3]);
+	if (counter(stats, "retired_bytes") > 0)
+		(void)printf(", %s given back", units_format_bytes(counter(stats, "retired_bytes"), size[0], 24));
+	(void)putchar('\n');
 	(void)units_format_bytes(counter(stats, "logical_f16_bytes"), size[0], sizeof(size[0]));
 	(void)units_format_bytes(counter(stats, "logical_f32_bytes"), size[1], sizeof(size[1]));
 	label("holds");

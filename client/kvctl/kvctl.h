@@ -60,6 +60,7 @@ extern const struct verb verb_health;
 extern const struct verb verb_help;
 extern const struct verb verb_ls;
 extern const struct verb verb_put;
+extern const struct verb verb_resize;
 extern const struct verb verb_rm;
 extern const struct verb verb_spaces;
 extern const struct verb verb_stats;

@@ -40,6 +40,8 @@ static const char *const amounts[] = {
 	"metadata_bytes",
 	"limbo_bytes",
 	"free_bytes",
+	"retired_bytes",
+	"arena_limit_bytes",
 	"logical_f16_bytes",
 	"tokens",
 	"blocks",
@@ -136,7 +138,8 @@ static void put_numbers(struct json *json, const struct top *top)
 		json_kv_u64(json, amounts[i], top_value(top, amounts[i]));
 	json_kv_double(json, "vs_f16",
 		       top_ratio(top_value(top, "logical_f16_bytes"),
-				 top_value(top, "arena_bytes") - top_value(top, "free_bytes")));
+				 top_value(top, "arena_bytes") - top_value(top, "free_bytes") -
+					 top_value(top, "retired_bytes")));
 	put_verbs(json, top);
 	put_shares(json, top);
 	put_curve(json, top);

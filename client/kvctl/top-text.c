@@ -89,6 +89,7 @@ static const struct part {
 	{ "stored_bytes", "stored", '#', STYLE_GOOD },	  { "overhead_bytes", "overhead", '+', STYLE_WARNING },
 	{ "metadata_bytes", "tables", '=', STYLE_PLAIN }, { "limbo_bytes", "limbo", '~', STYLE_BAD },
 	{ "loading_bytes", "loading", '^', STYLE_WARNING }, { "free_bytes", "free", '.', STYLE_DIM },
+	{ "retired_bytes", "given back", ' ', STYLE_DIM },
 };
 
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
@@ -117,7 +118,7 @@ static void put_bar(struct page *page, unsigned columns)
 static void put_memory(struct page *page)
 {
 	uint64_t arena = value(page, "arena_bytes");
-	uint64_t used = arena - value(page, "free_bytes");
+	uint64_t used = arena - value(page, "free_bytes") - value(page, "retired_bytes");
 	unsigned bar = page->columns > BAR_TEXT_COLUMNS + 10 ? page->columns - BAR_TEXT_COLUMNS : 10;
 	char size[SIZE_BYTES];
 	const char *gap = "";

@@ -7,8 +7,8 @@
 
 static const struct verb *const verbs[] = {
 	&verb_status, &verb_top,   &verb_stats,	 &verb_spaces,	   &verb_ls,	&verb_why,
-	&verb_events, &verb_get,   &verb_put,	 &verb_rm,	   &verb_evict, &verb_health,
-	&verb_doctor, &verb_bench, &verb_config, &verb_completion, &verb_help,
+	&verb_events, &verb_get,    &verb_put,	  &verb_rm,	&verb_evict,	  &verb_resize,
+	&verb_health, &verb_doctor, &verb_bench, &verb_config, &verb_completion, &verb_help,
 };
 
 const struct option_spec ctl_options[] = {

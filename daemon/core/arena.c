@@ -68,6 +68,7 @@ static int extents_init(struct arena *arena)
 		list_push_back(&arena->free_extents, &arena->extents[i].link);
 	}
 	arena->extents_free = arena->extents_count;
+	arena->extents_limit = arena->extents_count;
 	return 0;
 }
 
@@ -86,6 +87,7 @@ int arena_init(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_
 
 	*arena = (struct arena){ .base = base, .bytes = bytes };
 	list_init(&arena->free_extents);
+	list_init(&arena->retired_extents);
 	for (size_t i = 0; i < ARENA_CLASSES_MAX; i++)
 		list_init(&arena->classes[i].partial);
 	if (bytes < KVP_ARENA_BYTES_MIN || bytes > KVP_ARENA_BYTES_MAX || bytes % KVP_EXTENT_BYTES != 0 ||
@@ -148,6 +150,11 @@ void arena_class_unref(struct size_class *size_class)
 	class_settle(size_class);
 }
 
+static uint64_t extent_offset(const struct arena *arena, const struct extent *extent)
+{
+	return arena->extents_offset + (uint64_t)(extent - arena->extents) * KVP_EXTENT_BYTES;
+}
+
 /* What an extent of the class is made of. */
 static uint64_t slots_bytes(const struct size_class *size_class)
 {
@@ -165,7 +172,7 @@ static struct extent *extent_assign(struct arena *arena, struct size_class *size
 	struct list *first = list_first(&arena->free_extents);
 	struct extent *extent;
 
-	if (!first)
+	if (!first || arena_extents_used(arena) >= arena->extents_limit)
 		return NULL;
 	extent = list_entry(first, struct extent, link);
 	list_unlink(&extent->link);
@@ -187,6 +194,9 @@ static void extent_release(struct arena *arena, struct extent *extent)
 	arena->free_slot_bytes -= slots_bytes(size_class);
 	arena->tail_bytes -= tail_bytes(size_class);
 	list_unlink(&extent->link);
+	size_class->stuck -= extent->stuck;
+	extent->stuck = false;
+	extent->draining = false;
 	extent->size_class = NULL;
 	list_push_back(&arena->free_extents, &extent->link);
 	arena->extents_free++;
@@ -229,21 +239,30 @@ uint64_t arena_slot_take(struct arena *arena, struct size_class *size_class)
 	extent->taken++;
 	if (extent->taken == size_class->slots_per_extent)
 		list_unlink(&extent->link);
+	size_class->taken++;
 	arena->taken_bytes += size_class->slot_bytes;
 	arena->free_slot_bytes -= size_class->slot_bytes;
-	return arena->extents_offset + (uint64_t)(extent - arena->extents) * KVP_EXTENT_BYTES +
-	       (uint64_t)slot * size_class->slot_bytes;
+	return extent_offset(arena, extent) + (uint64_t)slot * size_class->slot_bytes;
 }
 
-/* The extent that holds this offset; an offset that no slot can have is our own bug, seen before it is used. */
+static struct extent *extent_there(struct arena *arena, uint64_t offset)
+{
+	kvp_assert(offset >= arena->extents_offset && offset < arena->bytes);
+	return &arena->extents[(offset - arena->extents_offset) / KVP_EXTENT_BYTES];
+}
+
+/* The extent that holds this slot; an offset that no slot can have is our own bug, seen before it is used. */
 static struct extent *extent_of(struct arena *arena, uint64_t offset)
 {
-	struct extent *extent;
+	struct extent *extent = extent_there(arena, offset);
 
-	kvp_assert(offset >= arena->extents_offset && offset < arena->bytes);
-	extent = &arena->extents[(offset - arena->extents_offset) / KVP_EXTENT_BYTES];
 	kvp_assert(extent->taken > 0);
 	return extent;
+}
+
+struct extent *arena_extent_at(struct arena *arena, uint64_t offset)
+{
+	return extent_of(arena, offset);
 }
 
 uint32_t arena_slot_return(struct arena *arena, uint64_t offset)
@@ -256,9 +275,10 @@ uint32_t arena_slot_return(struct arena *arena, uint64_t offset)
 
 	kvp_assert(extent->bitmap[slot / 64] & bit);
 	extent->bitmap[slot / 64] &= ~bit;
-	if (extent->taken == size_class->slots_per_extent)
+	if (extent->taken == size_class->slots_per_extent && !extent->draining)
 		list_push_back(&size_class->partial, &extent->link);
 	extent->taken--;
+	size_class->taken--;
 	arena->taken_bytes -= slot_bytes;
 	arena->free_slot_bytes += slot_bytes;
 	if (extent->taken == 0)
@@ -266,10 +286,164 @@ uint32_t arena_slot_return(struct arena *arena, uint64_t offset)
 	return slot_bytes;
 }
 
+/* ---- The limit ---- */
+
+uint64_t arena_surplus(struct arena *arena)
+{
+	struct list *first = list_first(&arena->free_extents);
+
+	if (!first || arena_extents_used(arena) + arena->extents_free <= arena->extents_limit)
+		return 0;
+	return extent_offset(arena, list_entry(first, struct extent, link));
+}
+
+uint64_t arena_shortage(struct arena *arena)
+{
+	struct list *first = list_first(&arena->retired_extents);
+
+	if (!first || arena_extents_used(arena) + arena->extents_free >= arena->extents_limit)
+		return 0;
+	return extent_offset(arena, list_entry(first, struct extent, link));
+}
+
+void arena_retire(struct arena *arena, uint64_t offset)
+{
+	struct extent *extent = extent_there(arena, offset);
+
+	kvp_assert(!extent->size_class && !extent->retired);
+	extent->retired = true;
+	list_unlink(&extent->link);
+	list_push_back(&arena->retired_extents, &extent->link);
+	arena->extents_free--;
+	arena->extents_retired++;
+}
+
+void arena_unretire(struct arena *arena, uint64_t offset)
+{
+	struct extent *extent = extent_there(arena, offset);
+
+	kvp_assert(extent->retired);
+	extent->retired = false;
+	list_unlink(&extent->link);
+	list_push_back(&arena->free_extents, &extent->link);
+	arena->extents_retired--;
+	arena->extents_free++;
+}
+
+/* ---- Draining ---- */
+
+void arena_unstick(struct arena *arena)
+{
+	for (uint32_t i = 0; i < arena->extents_count; i++)
+		arena->extents[i].stuck = false;
+	for (size_t i = 0; i < ARENA_CLASSES_MAX; i++)
+		arena->classes[i].stuck = 0;
+}
+
+void arena_stick(struct extent *extent)
+{
+	kvp_assert(extent->size_class);
+	extent->size_class->stuck += !extent->stuck;
+	extent->stuck = true;
+}
+
+static uint32_t class_needs(const struct size_class *size_class)
+{
+	uint32_t full = (uint32_t)div_up_u64(size_class->taken, size_class->slots_per_extent);
+
+	return full > size_class->stuck ? full : size_class->stuck;
+}
+
+uint32_t arena_extents_needed(const struct arena *arena)
+{
+	uint32_t needed = 0;
+
+	for (size_t i = 0; i < ARENA_CLASSES_MAX; i++)
+		if (arena->classes[i].extents > 0)
+			needed += class_needs(&arena->classes[i]);
+	return needed;
+}
+
+#define FILLS 64
+
+/* Lists, linked by extent.emptier, of those that could be drained, by how full they are. */
+static void drainable_list(struct arena *arena, uint32_t firsts[FILLS])
+{
+	for (uint32_t i = 0; i < arena->extents_count; i++) {
+		struct extent *extent = &arena->extents[i];
+		uint32_t fill;
+
+		if (!extent->size_class || extent->stuck)
+			continue;
+		fill = (uint32_t)((uint64_t)(extent->taken - 1) * FILLS / extent->size_class->slots_per_extent);
+		extent->emptier = firsts[fill];
+		firsts[fill] = i + 1;
+	}
+}
+
+uint32_t arena_drain_begin(struct arena *arena, uint32_t most)
+{
+	uint32_t spare[ARENA_CLASSES_MAX];
+	uint32_t firsts[FILLS] = { 0 };
+	uint32_t n = 0;
+
+	for (size_t i = 0; i < ARENA_CLASSES_MAX; i++)
+		spare[i] = arena->classes[i].extents > 0 ? arena->classes[i].extents - class_needs(&arena->classes[i])
+							 : 0;
+	drainable_list(arena, firsts);
+	for (unsigned fill = 0; fill < FILLS && n < most; fill++) {
+		for (uint32_t at = firsts[fill]; at && n < most; at = arena->extents[at - 1].emptier) {
+			struct extent *extent = &arena->extents[at - 1];
+			uint32_t *left = &spare[extent->size_class - arena->classes];
+
+			if (*left == 0)
+				continue;
+			(*left)--;
+			n++;
+			extent->draining = true;
+			list_unlink(&extent->link);
+		}
+	}
+	return n;
+}
+
+void arena_drain_end(struct arena *arena)
+{
+	for (uint32_t i = 0; i < arena->extents_count; i++) {
+		struct extent *extent = &arena->extents[i];
+
+		if (!extent->draining)
+			continue;
+		extent->draining = false;
+		if (extent->taken < extent->size_class->slots_per_extent)
+			list_push_back(&extent->size_class->partial, &extent->link);
+	}
+}
+
+/* ---- Audit ---- */
+
+static bool classes_audit(const struct arena *arena)
+{
+	uint64_t slots = 0, bytes = 0;
+	uint32_t extents = 0, stuck = 0;
+
+	for (size_t i = 0; i < ARENA_CLASSES_MAX; i++) {
+		bytes += arena->classes[i].taken * arena->classes[i].slot_bytes;
+		slots += arena->classes[i].taken;
+		extents += arena->classes[i].extents;
+		stuck += arena->classes[i].stuck;
+	}
+	for (uint32_t i = 0; i < arena->extents_count; i++) {
+		slots -= arena->extents[i].taken;
+		stuck -= arena->extents[i].stuck;
+	}
+	return slots == 0 && stuck == 0 && bytes == arena->taken_bytes && extents == arena_extents_used(arena);
+}
+
 bool arena_audit(const struct arena *arena)
 {
 	uint64_t taken = 0, unused = 0, tails = 0, metadata = arena->extents_offset;
-	uint32_t extents_free = 0;
+	uint32_t extents_free = 0, extents_retired = 0;
 
 	for (uint32_t i = 0; i < arena->extents_count; i++) {
 		const struct extent *extent = &arena->extents[i];
@@ -279,8 +453,11 @@ bool arena_audit(const struct arena *arena)
 			bits += (uint32_t)__builtin_popcountll(extent->bitmap[word]);
 		if (bits != extent->taken || (extent->taken == 0) != (extent->size_class == NULL))
 			return false;
+		if (extent->retired && (extent->size_class || extent->draining))
+			return false;
 		if (!extent->size_class) {
-			extents_free++;
+			extents_free += !extent->retired;
+			extents_retired += extent->retired;
 			continue;
 		}
 		taken += (uint64_t)extent->taken * extent->size_class->slot_bytes;
@@ -289,6 +466,7 @@ bool arena_audit(const struct arena *arena)
 		tails += tail_bytes(extent->size_class);
 	}
 	return taken == arena->taken_bytes && unused == arena->free_slot_bytes && tails == arena->tail_bytes &&
-	       extents_free == arena->extents_free &&
-	       metadata + taken + unused + tails + extents_free * KVP_EXTENT_BYTES == arena->bytes;
+	       extents_free == arena->extents_free && extents_retired == arena->extents_retired &&
+	       classes_audit(arena) &&
+	       metadata + taken + unused + tails + (extents_free + extents_retired) * KVP_EXTENT_BYTES == arena->bytes;
 }

@@ -7,7 +7,10 @@
  * extents run empty as the blocks in them are evicted, and return to the free ones for any class. Which slots
  * are taken is private state: the page maps in shared memory tell the same, from which it can be rebuilt.
  *
- * Every byte is accounted: arena = metadata + taken slots + free slots + extent tails + free extents.
+ * A limit says how many extents may be free or in use. Others are retired: the host has their memory, and they are
+ * nobody's until the limit rises. Extents can be drained: no slot of theirs is given out, so that they run empty.
+ *
+ * Every byte is accounted: arena = metadata + taken slots + free slots + extent tails + free extents + retired ones.
  */
 #pragma once
 
@@ -24,14 +27,20 @@ struct size_class {
 	uint32_t slots_per_extent;
 	uint32_t users;      /* spaces */
 	uint32_t extents;    /* that belong to it */
-	struct list partial; /* extents with free slots */
+	uint32_t stuck;      /* extents among them that are marked as such */
+	uint64_t taken;      /* slots */
+	struct list partial; /* extents with free slots that are not drained */
 };
 
 struct extent {
-	struct list link;              /* in the free list, its class's partial list, or alone when full */
-	struct size_class *size_class; /* NULL: free */
+	struct list link; /* in the free or the retired list, its class's partial list, or alone when full or drained */
+	struct size_class *size_class; /* NULL: free or retired */
 	uint32_t taken;
-	uint32_t scan;    /* where the search for a free slot begins */
+	uint32_t scan;      /* where the search for a free slot begins */
+	uint32_t emptier;   /* while extents are chosen to be drained: the next of about as many taken slots, + 1 */
+	bool retired;
+	bool draining;
+	bool stuck; /* a slot of it could not be moved when that was last looked at */
 	uint64_t *bitmap; /* of taken slots; its words are arena.bitmaps' */
 };
 
@@ -48,9 +57,12 @@ struct arena {
 	uint64_t extents_offset;
 	uint32_t extents_count;
 	uint32_t extents_free;
+	uint32_t extents_retired;
+	uint32_t extents_limit; /* free or in use, once all is settled */
 	struct extent *extents;
 	uint64_t *bitmaps;
 	struct list free_extents;
+	struct list retired_extents;
 	struct size_class classes[ARENA_CLASSES_MAX];
 	uint64_t taken_bytes;     /* slots in use */
 	uint64_t free_slot_bytes; /* in extents that belong to a class */
@@ -80,6 +92,42 @@ static inline void *arena_at(const struct arena *arena, uint64_t offset)
 {
 	return arena->base + offset;
 }
+
+static inline uint32_t arena_extents_used(const struct arena *arena)
+{
+	return arena->extents_count - arena->extents_free - arena->extents_retired;
+}
+
+/* What has memory behind it: metadata, and extents that are free or in use. */
+static inline uint64_t arena_held_bytes(const struct arena *arena)
+{
+	return arena->bytes - arena->extents_retired * KVP_EXTENT_BYTES;
+}
+
+/* A free extent beyond the limit, or a retired one that it has room for: its offset, or 0. */
+uint64_t arena_surplus(struct arena *arena);
+uint64_t arena_shortage(struct arena *arena);
+
+/* The extent there, which is free, is retired; or the other way round. */
+void arena_retire(struct arena *arena, uint64_t offset);
+void arena_unretire(struct arena *arena, uint64_t offset);
+
+/* The extent that holds the slot at this offset. */
+struct extent *arena_extent_at(struct arena *arena, uint64_t offset);
+
+/* Forgets what is stuck; marks an extent, which is in use, as stuck. */
+void arena_unstick(struct arena *arena);
+void arena_stick(struct extent *extent);
+
+/* How few extents could hold what the arena holds if all but the stuck ones' slots were moved. */
+uint32_t arena_extents_needed(const struct arena *arena);
+
+/*
+ * Begins to drain at most so many extents, the emptiest that are not stuck, and of each class only as many as can run
+ * empty. Returns how many. arena_drain_end() makes what did not run empty ordinary again.
+ */
+uint32_t arena_drain_begin(struct arena *arena, uint32_t most);
+void arena_drain_end(struct arena *arena);
 
 /* Whether the private books agree with each other; for audits. */
 bool arena_audit(const struct arena *arena);

@@ -217,7 +217,8 @@ static const char *sums_audit(const struct audit *audit)
 	stats_refresh(core);
 	if (counter_get(core, metadata_bytes) + counter_get(core, stored_bytes) +
 		    counter_get(core, overhead_bytes) + counter_get(core, limbo_bytes) +
-		    counter_get(core, loading_bytes) + counter_get(core, free_bytes) !=
+		    counter_get(core, loading_bytes) + counter_get(core, free_bytes) +
+		    counter_get(core, retired_bytes) !=
 	    core->arena.bytes)
 		return "the memory gauges do not add up to the arena";
 	return NULL;

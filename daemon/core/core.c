@@ -3,6 +3,7 @@
 #include "daemon/core/curve.h"
 #include "daemon/core/events.h"
 #include "daemon/core/hazard.h"
+#include "daemon/core/resize.h"
 #include "daemon/core/stats.h"
 #include "daemon/core/tiering.h"
 
@@ -104,6 +105,8 @@ int core_new(const struct core_options *options, struct core **ret_core)
 	if (r == 0)
 		r = tiering_init(core, options);
 	if (r == 0)
+		resize_init(core, options->fixed);
+	if (r == 0)
 		stats_init(core);
 	if (r < 0) {
 		(void)core_free(core);
@@ -129,6 +132,7 @@ struct core *core_free(struct core *core)
 	deadline_disarm(&core->deadlines, &core->scan_due);
 	deadline_disarm(&core->deadlines, &core->stats_due);
 	tiering_deinit(core);
+	deadline_disarm(&core->deadlines, &core->resize.step);
 	events_deinit(core);
 	past_deinit(&core->past);
 	deadline_heap_deinit(&core->deadlines);

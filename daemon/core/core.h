@@ -41,6 +41,14 @@ struct core_host {
 	/* Ends the session after the replies given so far. reason is static text. */
 	void (*hang_up)(void *context, void *peer, const char *reason);
 
+	/*
+	 * The arena's memory at this offset is not used for now: the host takes it back, and it reads as zero. Or it
+	 * is about to be used again: the host makes sure of it as far as it can. Whole extents; results: 0, or
+	 * negative errno (all stays as it was). Never called with core_options.fixed, and may be NULL then.
+	 */
+	int (*discard)(void *context, uint64_t offset, uint64_t bytes);
+	int (*restore)(void *context, uint64_t offset, uint64_t bytes);
+
 	/* The monotonic clock, for how long requests take. NULL: they take no time. */
 	uint64_t (*clock_ns)(void *context);
 
@@ -92,6 +100,7 @@ enum core_tier_admit {
 struct core_options {
 	void *arena; /* page-aligned, zeroed, arena_bytes long; stays the caller's and outlives the core */
 	uint64_t arena_bytes; /* a multiple of KVP_EXTENT_BYTES within KVP_ARENA_BYTES_MIN..MAX */
+	bool fixed;           /* the arena's memory cannot be given back: no Resize */
 	uint32_t blocks_max;  /* 0: one per 64 KiB of arena */
 	uint64_t incarnation; /* not 0 */
 	uint64_t hash_seed;
@@ -149,6 +158,20 @@ void core_tick(struct core *core, uint64_t now_ns);
  */
 void core_stop(struct core *core);
 bool core_stopped(struct core *core);
+
+/*
+ * The machine is short of memory: the arena shall take at most so many bytes, or what the last Resize allows if that is
+ * less. UINT64_MAX: no longer. Rounded to what is possible; the work goes on in core_tick(). Not with
+ * core_options.fixed.
+ */
+void core_press(struct core *core, uint64_t bytes, uint64_t now_ns);
+
+/* Whether somebody watches for that; kept in the counters. */
+void core_note_pressure(struct core *core, bool watched);
+
+/* What the arena takes of memory now, and the most that the last Resize lets it take. */
+uint64_t core_held_bytes(const struct core *core);
+uint64_t core_asked_bytes(const struct core *core);
 
 /* One turn of the host's loop took this long, by the clock and of CPU time; kept in the counters. */
 void core_note_turn(struct core *core, uint64_t duration_ns, uint64_t cpu_ns);

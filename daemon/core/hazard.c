@@ -372,6 +372,17 @@ void hazard_look(struct core *core)
 		(void)scan(core);
 }
 
+void hazard_scan(struct core *core)
+{
+	if (hazard_possible(core))
+		(void)scan(core);
+}
+
+bool hazard_names(const struct core *core, uint32_t block)
+{
+	return hazard_possible(core) && named(core, block);
+}
+
 bool hazard_shields(struct core *core, uint32_t block)
 {
 	if (!hazard_possible(core) || !named(core, block) || !(core->marks[block] & 1))

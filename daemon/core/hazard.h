@@ -42,6 +42,12 @@ bool hazard_possible(const struct core *core);
 /* Scans unless that was done a moment ago: before victims are chosen, which depends on what was read and is pinned. */
 void hazard_look(struct core *core);
 
+/* Scans now: after something was made unreadable, to see who reads it still. */
+void hazard_scan(struct core *core);
+
+/* Whether a reader named the block in the last scan. */
+bool hazard_names(const struct core *core, uint32_t block);
+
 /* Whether the last scan found the block pinned, so that it should not be evicted. Remembers that it is wanted. */
 bool hazard_shields(struct core *core, uint32_t block);
 

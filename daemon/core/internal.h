@@ -132,6 +132,38 @@ struct control {
 	bool greedy; /* it pins more than its user may */
 };
 
+/* A Resize that waits for its end. */
+struct resize_wait {
+	struct list link; /* resize.waits */
+	struct core_session *session;
+	struct deadline over;
+	uint64_t id;
+};
+
+/* What came of the size that is wanted, since it was wanted. */
+struct resize_sums {
+	uint64_t evicted_blocks;
+	uint64_t evicted_bytes;
+	uint64_t moved_bytes;
+	uint64_t discarded_bytes;
+};
+
+enum resize_phase { RESIZE_REST, RESIZE_TRIM, RESIZE_SURVEY, RESIZE_EVICT, RESIZE_MOVE };
+
+/* How large the arena may be, and the work on it; see resize.h. */
+struct resize {
+	bool fixed;       /* memory cannot be given back */
+	uint32_t asked;   /* the most extents, as the last Resize says */
+	uint32_t pressed; /* likewise, as the host says */
+	enum resize_phase phase;
+	uint32_t cursor;     /* block that is looked at next */
+	uint64_t pause_ms;   /* before the next round, if this one comes to nothing */
+	uint32_t used_begin; /* extents in use when the round began */
+	struct deadline step;
+	struct list waits;
+	struct resize_sums sums;
+};
+
 enum session_state { SESSION_NEW, SESSION_READY, SESSION_OVER };
 
 struct op;
@@ -165,6 +197,7 @@ struct core_session {
 	struct list fetches; /* that wait for the tier */
 	struct deadline hello;
 	struct wait wait;
+	struct resize_wait resize;
 	uint64_t spaces_open[(KVP_SPACES_MAX + 63) / 64];
 };
 
@@ -261,6 +294,7 @@ struct core {
 	struct list waits;
 	struct deadline waits_due;
 	struct deadline stats_due;
+	struct resize resize;
 
 	/* What goes down and comes up; see tiering.h and loading.h. */
 	enum core_tier_admit tier_admit;

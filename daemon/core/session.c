@@ -12,6 +12,7 @@
 #include "daemon/core/hazard.h"
 #include "daemon/core/lease.h"
 #include "daemon/core/parse.h"
+#include "daemon/core/resize.h"
 #include "daemon/core/space.h"
 #include "daemon/core/stats.h"
 #include "daemon/core/tiering.h"
@@ -68,6 +69,7 @@ int core_session_open(struct core *core, void *peer, uint32_t uid, uint64_t now_
 	list_init(&session->writers);
 	list_init(&session->fetches);
 	list_init(&session->wait.link);
+	list_init(&session->resize.link);
 	session->id = ++core->next_session_id;
 	list_push_back(&core->sessions, &session->link);
 	counter_add(core, sessions, 1);
@@ -110,6 +112,7 @@ struct core_session *core_session_close(struct core_session *session)
 	hazard_take_back(session);
 	events_forget(session);
 	fetching_forget(session);
+	resize_forget(session);
 	if (session->staging) {
 		account_discharge(&session->user->staging_bytes, session->staging_bytes);
 		counter_sub(core, staging_bytes, session->staging_bytes);
@@ -135,6 +138,7 @@ void session_end(struct core_session *session, const char *reason)
 	hazard_void(session);
 	events_forget(session);
 	fetching_forget(session);
+	resize_forget(session);
 	core->host->hang_up(core->context, session->peer, reason);
 }
 
@@ -186,6 +190,7 @@ static verb_fn *const verbs[] = {
 	[KVPAGED__V1__REQUEST__VERB_CONFIG] = verb_config,
 	[KVPAGED__V1__REQUEST__VERB_WHY] = verb_why,
 	[KVPAGED__V1__REQUEST__VERB_SUBSCRIBE] = verb_subscribe,
+	[KVPAGED__V1__REQUEST__VERB_RESIZE] = verb_resize,
 };
 
 static bool id_in_flight(const struct core_session *session, uint64_t id)
@@ -193,7 +198,7 @@ static bool id_in_flight(const struct core_session *session, uint64_t id)
 	list_for_each(node, &session->ops)
 		if (list_entry(node, struct op, link)->id == id)
 			return true;
-	return events_waits(session, id) || fetching_waits(session, id);
+	return events_waits(session, id) || fetching_waits(session, id) || resize_waits(session, id);
 }
 
 /* What ends a session. NULL, or static text. */

@@ -100,7 +100,7 @@ static bool is_short(const struct core *core)
 {
 	const struct arena *arena = &core->arena;
 	uint64_t percent = core->tier_free_percent;
-	uint64_t bytes = arena->extents_count * KVP_EXTENT_BYTES;
+	uint64_t bytes = arena->extents_limit * KVP_EXTENT_BYTES;
 	uint64_t unused = arena->extents_free * KVP_EXTENT_BYTES + arena->free_slot_bytes;
 
 	return percent >= 100 || unused < bytes / 100 * percent ||

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Stats: every counter, and every space's memory. The gauges of memory satisfy
- *	arena = metadata + stored + overhead + limbo + loading + free
+ *	arena = metadata + stored + overhead + limbo + loading + free + retired
  * where stored is encoded page bytes and overhead is slot rounding, page maps and extent tails.
  */
 #include "daemon/core/curve.h"
@@ -66,6 +66,8 @@ void stats_refresh(struct core *core)
 	counter_set(core, metadata_bytes, arena->extents_offset);
 	counter_set(core, stored_bytes, sum.stored_bytes);
 	counter_set(core, overhead_bytes, sum.overhead_bytes + arena->tail_bytes);
+	counter_set(core, retired_bytes, arena->extents_retired * KVP_EXTENT_BYTES);
+	counter_set(core, arena_limit_bytes, arena->extents_offset + arena->extents_limit * KVP_EXTENT_BYTES);
 	counter_set(core, limbo_bytes, core->limbo_bytes);
 	counter_set(core, loading_bytes, core->loading_bytes);
 	counter_set(core, free_bytes, arena->free_slot_bytes + arena->extents_free * KVP_EXTENT_BYTES);

@@ -32,6 +32,7 @@ verb_fn verb_list;
 verb_fn verb_config;
 verb_fn verb_why;
 verb_fn verb_subscribe;
+verb_fn verb_resize;
 
 /* Fails the request: status, and a sentence for people (static text). Returns VERB_REPLY, for return
  * reply_fail(...). */

@@ -43,6 +43,9 @@ struct disk_engine_ops {
 	/* Memory that the engine shall know as it knows the arena. NULL: it does not care. */
 	void (*know)(struct disk_engine *engine, void *memory, size_t bytes);
 
+	/* It need not know that any more; what is under way there ends as it began. NULL: it does not care. */
+	void (*unknow)(struct disk_engine *engine, const void *memory);
+
 	/* Waits for what is under way, and lets it be done. What waits goes to engine->cancelled. */
 	void (*finish)(struct disk_engine *engine);
 

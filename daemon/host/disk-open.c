@@ -147,6 +147,14 @@ static void cancel_all(struct disk_engine *engine)
 	}
 }
 
+void disk_unregister(struct disk *disk, const void *memory)
+{
+	struct disk_engine *engine = disk_engine_of(disk);
+
+	if (engine->ops->unknow)
+		engine->ops->unknow(engine, memory);
+}
+
 void disk_close(struct disk *disk)
 {
 	struct disk_engine *engine = disk_engine_of(disk);

@@ -61,6 +61,9 @@ struct disk_options {
  */
 int disk_open(const struct disk_options *options, struct disk **ret_disk, struct host_error *error);
 
+/* Memory of the options is about to get holes: it is registered no longer. Idempotent. */
+void disk_unregister(struct disk *disk, const void *memory);
+
 /*
  * Waits until nothing is under way: then the arena and all other memory are their owners' again. What waited, and what
  * done() submits meanwhile, is done with -ECANCELED. The disk's handles end, and it is freed, with the next turns of the

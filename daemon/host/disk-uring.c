@@ -308,6 +308,27 @@ static void know(struct disk_engine *engine, void *memory, size_t bytes)
 	uring->n_pieces += pieces;
 }
 
+/* Transfers that are prepared name the buffer by its number: the kernel takes them first. */
+static void unknow(struct disk_engine *engine, const void *memory)
+{
+	struct disk_uring *uring = uring_of_engine(engine);
+	struct known *known = uring->known;
+	struct iovec nothing = { NULL, 0 };
+	__u64 tag = 0;
+
+	while (known < uring->known + uring->n_known && known->memory != memory)
+		known++;
+	if (known == uring->known + uring->n_known)
+		return;
+	enter(uring, 0);
+	for (size_t offset = 0; offset < known->bytes; offset += PIECE_BYTES)
+		(void)io_uring_register_buffers_update_tag(
+			&uring->ring, known->first + (unsigned)(offset / PIECE_BYTES), &nothing, &tag, 1);
+	*known = uring->known[--uring->n_known];
+	log_line(engine->log, LOG_LEVEL_INFO,
+		 "the arena is not registered with io_uring any more, as its size changes");
+}
+
 /* --- The end -------------------------------------------------------------------------------------- */
 
 static void end_handle(struct disk_uring *uring)
@@ -369,6 +390,7 @@ static void release(struct disk_engine *engine)
 
 static const struct disk_engine_ops engine_ops = {
 	.know = know,
+	.unknow = unknow,
 	.finish = finish,
 	.release = release,
 };

@@ -63,6 +63,17 @@ static uint64_t cgroup_bytes_max(void)
 	return least;
 }
 
+char *memory_cgroup_file(const char *name, char *buffer, size_t size)
+{
+	char line[PATH_MAX];
+	int n;
+
+	if (!read_line("/proc/self/cgroup", line, sizeof(line)) || strncmp(line, "0::/", 4) != 0 || line[4] == '\0')
+		return NULL;
+	n = snprintf(buffer, size, CGROUP_ROOT "%s/%s", line + 3, name);
+	return n > 0 && (size_t)n < size ? buffer : NULL;
+}
+
 uint64_t memory_bytes_max(void)
 {
 	uint64_t cgroup = cgroup_bytes_max();

@@ -2,6 +2,7 @@
 /* How much memory this process can hope for. */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 /*
@@ -9,6 +10,12 @@
  * UINT64_MAX: unknown.
  */
 uint64_t memory_bytes_max(void);
+
+/*
+ * The path of this file of our own cgroup (v2), for reading or writing; it may not exist. NULL: there is no such group,
+ * or it is the root, which has no such files. Returns buffer.
+ */
+char *memory_cgroup_file(const char *name, char *buffer, size_t size);
 
 /* Huge pages of 2 MiB that the system has free; 0 also when unknown. */
 uint64_t memory_huge_pages_free(void);

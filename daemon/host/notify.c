@@ -43,7 +43,7 @@ static void describe(const struct segment *arena, char text[NOTIFY_STATUS_BYTES]
 	const struct kvp_counters *counters =
 		(const void *)((const uint8_t *)arena->memory + header->counters_offset);
 	uint64_t sessions = load(&counters->sessions);
-	uint64_t used = arena->bytes - load(&counters->free_bytes);
+	uint64_t used = arena->bytes - load(&counters->free_bytes) - load(&counters->retired_bytes);
 	char used_text[16], all_text[16];
 
 	(void)snprintf(text, NOTIFY_STATUS_BYTES, "%" PRIu64 " session%s, %s of %s used", sessions,

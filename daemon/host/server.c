@@ -132,6 +132,7 @@ static void close_all(struct server *server)
 	host_tier_close(&server->tier); /* what waits for it is answered */
 	listener_close(&server->listener);
 	http_server_close(&server->http);
+	pressure_watch_close(&server->pressure);
 	list_for_each_safe(node, after, &server->sessions)
 		session_close(list_entry(node, struct session, node));
 	uv_walk(&server->loop, on_walk, NULL); /* the server's own handles are what is left */
@@ -271,6 +272,7 @@ static int start_core(struct server *server, const struct core_config_item *item
 	struct core_options options = {
 		.arena = server->arena->memory,
 		.arena_bytes = server->arena->bytes,
+		.fixed = server->config->fields.arena_seal == CONFIG_SEAL_STRICT,
 		.blocks_max = (uint32_t)server->config->fields.arena_blocks,
 		.now_ns = uv_hrtime(),
 		.version = KVPAGED_VERSION,
@@ -348,6 +350,8 @@ int server_new(const struct server_options *options, struct server **ret_server,
 	r = start_signals(server);
 	if (r < 0)
 		return host_error_set(error, HOST_EXIT_FAILURE, "cannot watch signals: %s", strerror(-r));
+	if (server->config->fields.arena_pressure)
+		pressure_watch_open(&server->pressure, server);
 	/* Clients come last: who finds their socket finds a daemon that has all it needs. */
 	passed_fd = activation_take(options->activation, ACTIVATION_RPC);
 	r = http_server_open(&server->http, server, options->activation, passed_fd, error);

@@ -28,6 +28,7 @@
 #include "daemon/host/listener.h"
 #include "daemon/host/log.h"
 #include "daemon/host/notify.h"
+#include "daemon/host/pressure-watch.h"
 #include "daemon/host/segment.h"
 #include "daemon/host/tier.h"
 #include "daemon/host/vigil.h"
@@ -57,6 +58,7 @@ struct server {
 	struct listener listener;
 	struct http_server http;
 	struct notify notify;
+	struct pressure_watch pressure;
 	struct core *core;
 	struct host_tier tier;
 	const struct config *config;

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/contract.h"
 #include "base/units.h"
+#include "daemon/host/backing.h"
 #include "daemon/host/reaper.h"
 #include "daemon/host/server.h"
 #include "proto/fdpass.h"
@@ -164,6 +165,29 @@ static void effect_hang_up(void *context, void *peer, const char *reason)
 	end_for(peer, SESSION_ENDING, uv_hrtime(), reason);
 }
 
+static int effect_discard(void *context, uint64_t offset, uint64_t bytes)
+{
+	struct server *server = context;
+	int r;
+
+	host_tier_loosen(&server->tier, server->arena);
+	r = backing_discard(server->arena, offset, bytes);
+	if (r < 0)
+		log_message(server->log, MESSAGE_MEMORY_SHORT, "the arena's memory cannot be given back: %s",
+			    strerror(-r));
+	return r;
+}
+
+static int effect_restore(void *context, uint64_t offset, uint64_t bytes)
+{
+	const struct server *server = context;
+	int r = backing_restore(server->arena, offset, bytes, server->config->fields.arena_prefault);
+
+	if (r < 0)
+		log_message(server->log, MESSAGE_MEMORY_SHORT, "the arena cannot grow further: %s", strerror(-r));
+	return r;
+}
+
 static uint64_t effect_clock_ns(void *context)
 {
 	return uv_hrtime();
@@ -181,6 +205,8 @@ const struct core_host session_effects = {
 	.memory_create = effect_memory_create,
 	.reply = effect_reply,
 	.hang_up = effect_hang_up,
+	.discard = effect_discard,
+	.restore = effect_restore,
 	.clock_ns = effect_clock_ns,
 	.wake = effect_wake,
 };

@@ -58,6 +58,12 @@ int host_tier_open(struct host_tier *tier, const struct config_fields *fields, c
 			      strerror(-r));
 }
 
+void host_tier_loosen(struct host_tier *tier, const struct segment *arena)
+{
+	if (tier->disk)
+		disk_unregister(tier->disk, arena->memory);
+}
+
 void host_tier_close(struct host_tier *tier)
 {
 	if (tier->disk)

@@ -24,6 +24,9 @@ struct host_tier {
 int host_tier_open(struct host_tier *tier, const struct config_fields *fields, const struct segment *arena,
 		   uv_loop_t *loop, struct log *log, struct host_error *error);
 
+/* The arena's memory is about to be given back in part. */
+void host_tier_loosen(struct host_tier *tier, const struct segment *arena);
+
 /*
  * Whatever is under way ends, by calls of the core, which is still there. The disk's handles end with the next turns of
  * the loop. Idempotent.

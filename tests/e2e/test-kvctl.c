@@ -49,6 +49,8 @@ static void test_usage(void **state)
 		{ "evict --blocks -3", "--blocks wants a whole number" },
 		{ "evict --blocks", "needs a value" },
 		{ "evict --all=yes", "takes no value" },
+		{ "resize", "resize needs SIZE" },
+		{ "resize much", "resize wants a size" },
 		{ "stats --watch=0", "--watch wants" },
 		{ "stats --count 3", "--watch" },
 		{ "--timeout 1y status", "--timeout wants a time" },
@@ -88,7 +90,7 @@ static void test_usage(void **state)
 static void test_help_and_version(void **state)
 {
 	static const char *const verbs[] = { "status", "top",	 "stats", "spaces", "ls",	  "why",
-					     "events", "get",	 "put",	  "rm",	    "evict",	  "health",
+					     "events", "get",	 "put",	  "rm",	    "evict",	  "resize", "health",
 					     "doctor", "bench",	 "config", "completion", "help" };
 	struct shell *shell = calloc(1, sizeof(*shell));
 	char words[64];
@@ -355,6 +357,20 @@ static void test_numbers_agree(void **state)
 	assert_int_equal(kvctl(shell, "evict --all --space s"), 0);
 	assert_contains(shell->out, "evicted 1 blocks");
 	assert_int_equal(kvctl(shell, "evict --all --space t"), 3);
+	assert_int_equal(kvctl(shell, "resize 20MiB --json"), 0);
+	assert_contains(shell->out, "{\"done\":true,\"bytes\":20971520,\"held_bytes\":20971520,"
+				    "\"asked_bytes\":20971520,\"evicted_blocks\":0,");
+	assert_string_equal(shell->err, "");
+	assert_int_equal(kvctl(shell, "status"), 0);
+	assert_contains(shell->out, " free, 44.0 MiB given back\n");
+	assert_int_equal(kvctl(shell, "resize --no-wait 33MiB"), 0);
+	assert_contains(shell->out, "the arena may take 32.0 MiB");
+	assert_contains(shell->err, "33.0 MiB became 32.0 MiB");
+	assert_int_equal(kvctl(shell, "resize 64MiB"), 0);
+	assert_string_equal(shell->out, "the arena may take 64.0 MiB and takes 64.0 MiB\n");
+	assert_int_equal(kvctl(shell, "resize 0"), 1);
+	assert_int_equal(kvctl(shell, "resize 65MiB"), 1);
+	assert_contains(shell->err, "more than arena.bytes");
 	assert_int_equal(kvctl(shell, "config --json"), 0);
 	assert_contains(shell->out, "{\"key\":\"arena.bytes\",\"value\":\"64MiB\",\"origin\":\"argument");
 	assert_int_equal(kvctl(shell, "health"), 0);

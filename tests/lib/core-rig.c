@@ -61,7 +61,38 @@ static void host_hang_up(void *context, void *peer_pointer, const char *reason)
 	peer->hung_up = reason;
 }
 
+/* Each extent once, and then nobody may use it. */
+static int host_discard(void *context, uint64_t offset, uint64_t bytes)
+{
+	struct rig *rig = context;
+
+	assert_int_equal(offset % KVP_EXTENT_BYTES, 0);
+	assert_int_equal(bytes, KVP_EXTENT_BYTES);
+	assert_true(offset + bytes <= rig->arena_bytes);
+	assert_false(rig->discarded[offset / KVP_EXTENT_BYTES]);
+	if (rig->refuse_discard)
+		return -EPERM;
+	rig->discarded[offset / KVP_EXTENT_BYTES] = true;
+	assert_int_equal(mprotect((uint8_t *)rig->arena + offset, bytes, PROT_NONE), 0);
+	return 0;
+}
+
+static int host_restore(void *context, uint64_t offset, uint64_t bytes)
+{
+	struct rig *rig = context;
+
+	assert_int_equal(bytes, KVP_EXTENT_BYTES);
+	assert_true(rig->discarded[offset / KVP_EXTENT_BYTES]);
+	if (rig->refuse_restore)
+		return -ENOSPC;
+	rig->discarded[offset / KVP_EXTENT_BYTES] = false;
+	assert_int_equal(mprotect((uint8_t *)rig->arena + offset, bytes, PROT_READ | PROT_WRITE), 0);
+	return 0;
+}
+
 static const struct core_host host = {
+	.discard = host_discard,
+	.restore = host_restore,
 	.memory_create = host_memory_create,
 	.reply = host_reply,
 	.hang_up = host_hang_up,
@@ -76,6 +107,7 @@ static void start(struct rig *rig, struct core_options *options, const struct co
 {
 	static const struct core_config_item config[] = { { "arena.bytes", "8MiB", "default" } };
 
+	kvp_assert(options->arena_bytes <= RIG_EXTENTS_MAX * KVP_EXTENT_BYTES);
 	*rig = (struct rig){ .arena_bytes = options->arena_bytes, .now_ns = NS_PER_S };
 	rig->arena = mmap(NULL, options->arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(rig->arena != MAP_FAILED);

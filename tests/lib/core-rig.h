@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #define RIG_PEERS_MAX 16
+#define RIG_EXTENTS_MAX 1024
 
 struct rig;
 
@@ -41,6 +42,9 @@ struct rig {
 	bool refuse_control;
 	struct tier_memory *tier; /* NULL: none. Its jobs end while queued work runs, unless it is held */
 	bool tier_held;
+	bool refuse_discard;
+	bool refuse_restore;
+	bool discarded[RIG_EXTENTS_MAX]; /* from the arena's start on */
 	struct rig_peer peers[RIG_PEERS_MAX];
 };
 

@@ -129,6 +129,122 @@ static void test_random(void **state)
 	arena_close(&arena);
 }
 
+/* Extents beyond the limit are nobody's, and slots are not taken beyond it. */
+static void test_limit(void **state)
+{
+	struct arena arena;
+	struct size_class *size_class;
+	uint64_t slots[8], offset;
+	uint32_t count;
+
+	arena_open(&arena);
+	count = arena.extents_count;
+	size_class = arena_class_ref(&arena, (uint32_t)KVP_EXTENT_BYTES);
+	for (unsigned i = 0; i < 3; i++)
+		slots[i] = arena_slot_take(&arena, size_class);
+	assert_int_equal(arena_surplus(&arena), 0);
+	arena.extents_limit = 2;
+	for (unsigned i = 3; i < count; i++) {
+		offset = arena_surplus(&arena);
+		assert_true(offset != 0 && offset != slots[0] && offset != slots[1] && offset != slots[2]);
+		arena_retire(&arena, offset);
+		assert_true(arena_audit(&arena));
+	}
+	assert_int_equal(arena_surplus(&arena), 0); /* the rest is in use */
+	assert_int_equal(arena_held_bytes(&arena), ARENA - (count - 3) * KVP_EXTENT_BYTES);
+	assert_int_equal(arena_slot_take(&arena, size_class), 0);
+	(void)arena_slot_return(&arena, slots[0]);
+	assert_int_equal(arena_slot_take(&arena, size_class), 0);
+	assert_int_equal(arena_surplus(&arena), slots[0]);
+	arena_retire(&arena, slots[0]);
+	assert_int_equal(arena_shortage(&arena), 0);
+	arena.extents_limit = 4;
+	for (unsigned i = 0; i < 2; i++) {
+		offset = arena_shortage(&arena);
+		assert_true(offset != 0);
+		arena_unretire(&arena, offset);
+		assert_true(arena_audit(&arena));
+		assert_int_not_equal(arena_slot_take(&arena, size_class), 0);
+	}
+	assert_int_equal(arena_shortage(&arena), 0);
+	assert_int_equal(arena_slot_take(&arena, size_class), 0);
+	arena_close(&arena);
+}
+
+/* n slots of four in each of four extents, in their order. */
+static void take_quarters(struct arena *arena, struct size_class *size_class, const unsigned n[4], uint64_t slots[16])
+{
+	for (unsigned i = 0; i < 16; i++)
+		slots[i] = arena_slot_take(arena, size_class);
+	for (unsigned i = 0; i < 16; i++)
+		if (i % 4 >= n[i / 4])
+			(void)arena_slot_return(arena, slots[i]);
+}
+
+/* The emptiest are drained, as many as can run empty, and nothing is taken from them until that is over. */
+static void test_drain(void **state)
+{
+	static const unsigned held[4] = { 3, 1, 4, 2 };
+	struct arena arena;
+	struct size_class *size_class;
+	uint64_t slots[16], slot;
+
+	arena_open(&arena);
+	size_class = arena_class_ref(&arena, (uint32_t)(KVP_EXTENT_BYTES / 4));
+	take_quarters(&arena, size_class, held, slots);
+	assert_int_equal(arena_extents_needed(&arena), 3);
+	assert_int_equal(arena_drain_begin(&arena, 4), 1);
+	assert_true(arena_extent_at(&arena, slots[4])->draining);
+	for (unsigned i = 0; i < 3; i++) {
+		slot = arena_slot_take(&arena, size_class);
+		assert_false(arena_extent_at(&arena, slot)->draining);
+	}
+	arena.extents_limit = 4;
+	assert_int_equal(arena_slot_take(&arena, size_class), 0);
+	(void)arena_slot_return(&arena, slots[4]);
+	assert_int_equal(arena_extents_used(&arena), 3);
+	assert_true(arena_audit(&arena));
+	assert_int_equal(arena_drain_begin(&arena, 4), 0);
+	(void)arena_slot_return(&arena, slots[0]);
+	(void)arena_slot_return(&arena, slots[8]);
+	(void)arena_slot_return(&arena, slots[9]);
+	(void)arena_slot_return(&arena, slots[12]);
+	assert_int_equal(arena_drain_begin(&arena, 4), 1);
+	arena_drain_end(&arena);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_not_equal(arena_slot_take(&arena, size_class), 0);
+	assert_int_equal(arena_slot_take(&arena, size_class), 0);
+	arena_close(&arena);
+}
+
+/* What is stuck is not drained, and counts as needed. */
+static void test_stuck(void **state)
+{
+	static const unsigned held[4] = { 3, 1, 1, 1 };
+	struct arena arena;
+	struct size_class *size_class;
+	uint64_t slots[16];
+
+	arena_open(&arena);
+	size_class = arena_class_ref(&arena, (uint32_t)(KVP_EXTENT_BYTES / 4));
+	take_quarters(&arena, size_class, held, slots);
+	assert_int_equal(arena_extents_needed(&arena), 2);
+	for (unsigned i = 1; i < 4; i++)
+		arena_stick(arena_extent_at(&arena, slots[4 * i]));
+	arena_stick(arena_extent_at(&arena, slots[4]));
+	assert_true(arena_audit(&arena));
+	assert_int_equal(arena_extents_needed(&arena), 3);
+	assert_int_equal(arena_drain_begin(&arena, 4), 1);
+	assert_true(arena_extent_at(&arena, slots[0])->draining);
+	arena_drain_end(&arena);
+	(void)arena_slot_return(&arena, slots[4]);
+	assert_true(arena_audit(&arena));
+	arena_unstick(&arena);
+	assert_int_equal(arena_drain_begin(&arena, 4), 1);
+	assert_false(arena_extent_at(&arena, slots[0])->draining);
+	arena_close(&arena);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -136,6 +252,9 @@ int main(void)
 		cmocka_unit_test(test_fill_and_empty),
 		cmocka_unit_test(test_classes_are_shared_and_reused),
 		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_drain),
+		cmocka_unit_test(test_stuck),
 	};
 
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]));

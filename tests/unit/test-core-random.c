@@ -105,6 +105,26 @@ static void do_evict(struct work *work, struct rig_peer *peer)
 	(void)rig_call(peer, &request);
 }
 
+/* Larger or smaller, and some slices of that work; others come in between. */
+static void do_resize(struct work *work, struct rig_peer *peer)
+{
+	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
+	Kvpaged__V1__Resize body = KVPAGED__V1__RESIZE__INIT;
+
+	if (draw(work, 3) == 0 && core_session_in_flight(peer->session) < 8) {
+		body.bytes = 1 + (uint64_t)draw(work, 1000) * (work->rig.arena_bytes / 1000);
+		body.wait_ms = draw(work, 2) ? draw(work, 5000) : 0;
+		request.verb_case = KVPAGED__V1__REQUEST__VERB_RESIZE;
+		request.resize = &body;
+		rig_send(peer, &request);
+	}
+	for (unsigned i = draw(work, 30); i > 0; i--) {
+		work->rig.now_ns++;
+		core_tick(work->rig.core, work->rig.now_ns);
+		rig_audit(&work->rig);
+	}
+}
+
 static void do_delete(struct work *work, struct rig_peer *peer)
 {
 	char key[8], parent[8];
@@ -260,8 +280,10 @@ static void step(struct work *work)
 		do_fetch(work, peer);
 	else if (what < 80)
 		do_delete(work, peer);
-	else if (what < 85)
+	else if (what < 83)
 		do_evict(work, peer);
+	else if (what < 87)
+		do_resize(work, peer);
 	else if (what < 95)
 		rig_advance_ms(&work->rig, draw(work, 3000));
 	else if (what < 98)

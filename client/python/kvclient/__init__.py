@@ -17,7 +17,7 @@ from .events import Event, EventCursor, EventKind, Events
 from .keys import prefix_keys
 from .reader import Block, Reader
 from .records import (Append, Appended, BlockInfo, Completion, ConfigItem, Evicted, Fate, Fetched, Forecast, Histogram,
-                      Info, SpaceStats, Stats, Verify, Why)
+                      Info, Resized, SpaceStats, Stats, Verify, Why)
 from .schema import CODECS, DTYPES, Schema
 from .space import Space
 
@@ -26,7 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessDenied", "Append", "Appended", "BadValue", "Block", "BlockInfo", "CODECS", "Client", "Completion",
     "ConfigItem", "Conflict", "ConnectionLost", "Corrupt", "DTYPES", "Event", "EventCursor", "EventKind", "Events",
-    "Evicted", "Fate", "Fault", "Fetched", "Forecast", "Forked", "Full", "Histogram", "Info", "Invalid",
-    "KvError", "KvOSError", "Missing", "NoDaemon", "NotAllowed", "Reader", "Schema", "Space", "SpaceError", "SpaceStats", "StagingFull",
-    "Stale", "Stats", "Status", "TimedOut", "Verify", "Why", "prefix_keys",
+    "Evicted", "Fate", "Fault", "Fetched", "Forecast", "Forked", "Full", "Histogram", "Info", "Invalid", "KvError",
+    "KvOSError", "Missing", "NoDaemon", "NotAllowed", "Reader", "Resized", "Schema", "Space", "SpaceError",
+    "SpaceStats", "StagingFull", "Stale", "Stats", "Status", "TimedOut", "Verify", "Why", "prefix_keys",
 ]

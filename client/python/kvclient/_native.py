@@ -88,6 +88,12 @@ class Tile(ctypes.Structure):
                 ("head_dim", c_uint32)]
 
 
+class Resized(ctypes.Structure):
+    _fields_ = [("is_done", c_int), ("bytes", c_uint64), ("held_bytes", c_uint64), ("asked_bytes", c_uint64),
+                ("evicted_blocks", c_uint64), ("evicted_bytes", c_uint64), ("moved_bytes", c_uint64),
+                ("discarded_bytes", c_uint64)]
+
+
 class Counter(ctypes.Structure):
     _fields_ = [("name", c_char_p), ("value", c_uint64)]
 
@@ -143,7 +149,7 @@ STRUCTS = {
     "kvc_forecast": Forecast,
     "kvc_tile": Tile, "kvc_counter": Counter, "kvc_space_stats": SpaceStats, "kvc_histogram": Histogram,
     "kvc_stats": Stats, "kvc_list_item": ListItem, "kvc_why": Why, "kvc_event": Event,
-    "kvc_event_cursor": EventCursor, "kvc_config_item": ConfigItem,
+    "kvc_event_cursor": EventCursor, "kvc_config_item": ConfigItem, "kvc_resized": Resized,
 }
 
 # Name: result and arguments. Clients, spaces, readers and blocks are plain addresses.
@@ -188,6 +194,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "kvc_keep": (c_int, [_HANDLE, _KEYS, c_size_t, c_uint32, c_uint64, _STATUSES]),
     "kvc_unkeep": (c_int, [_HANDLE, _KEYS, c_size_t, _STATUSES]),
     "kvc_evict": (c_int, [_HANDLE, _HANDLE, c_uint64, c_uint64, POINTER(c_uint64), POINTER(c_uint64)]),
+    "kvc_resize": (c_int, [_HANDLE, c_uint64, c_uint32, POINTER(Resized)]),
     "kvc_stats_get": (c_int, [_HANDLE, POINTER(POINTER(Stats))]),
     "kvc_stats_look": (c_int, [_HANDLE, POINTER(POINTER(Stats))]),
     "kvc_stats_free": (c_void_p, [POINTER(Stats)]),

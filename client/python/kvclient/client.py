@@ -15,7 +15,7 @@ from ._lifeline import Lifeline, Owning
 from .errors import error_for, status_of
 from .events import EventCursor, Events
 from .reader import Reader
-from .records import Completion, ConfigItem, Evicted, Info, Stats, Verify
+from .records import Completion, ConfigItem, Evicted, Info, Resized, Stats, Verify
 from .schema import Schema, text_bytes, uint32
 from .space import Space
 
@@ -152,6 +152,16 @@ class Client(Owning):
     def _evict(self, space: Any, size: int, blocks: int, gone: Any, freed: Any) -> None:
         self._ask(self._library.kvc_evict, self._handle, space, size, blocks, ctypes.byref(gone),
                   ctypes.byref(freed))
+
+    def resize(self, bytes: int, timeout: float = 30.0) -> Resized:
+        """How much memory the daemon's arena may take, at most info().arena_bytes: what does not fit is evicted and the
+        memory given back. Waits for that, at most timeout seconds; the daemon goes on afterwards."""
+        if bytes < 0 or timeout < 0:
+            raise ValueError("bytes and timeout are not negative")
+        native = _native.Resized()
+        with self._life:
+            self._ask(self._library.kvc_resize, self._handle, bytes, int(timeout * 1000), ctypes.byref(native))
+        return Resized(bool(native.is_done), *(getattr(native, name) for name in Resized._fields[1:]))
 
     def stats(self) -> Stats:
         """A snapshot, as the daemon answers it."""

@@ -182,6 +182,19 @@ class Evicted(NamedTuple):
     bytes: int
 
 
+class Resized(NamedTuple):
+    """How far resize() came. Amounts in bytes."""
+
+    is_done: bool
+    bytes: int  # what the arena may take now
+    held_bytes: int  # what it takes
+    asked_bytes: int  # as rounded; more than bytes while the machine is short of memory
+    evicted_blocks: int
+    evicted_bytes: int
+    moved_bytes: int
+    discarded_bytes: int  # given back to the system
+
+
 class ConfigItem(NamedTuple):
     """A setting of the daemon and where it comes from."""
 

@@ -200,6 +200,23 @@ def test_evict(space, client):
         client.evict(bytes=-1)
 
 
+def test_resize(space, client):
+    fill(space, ["a", "b", "c"])
+    size = client.info().arena_bytes
+    smaller = client.resize(size // 2 + 5)
+    assert smaller.is_done and smaller.bytes == smaller.held_bytes == smaller.asked_bytes == size // 2
+    assert smaller.discarded_bytes == size - size // 2 and smaller.evicted_blocks == 0
+    assert space.match(["a", "b", "c"]) == 3
+    assert client.stats().counters["retired_bytes"] == size - size // 2
+    assert client.resize(size).held_bytes == size
+    for wrong in (size + 1, 1 << 63, 0):
+        with pytest.raises(kv.Invalid):
+            client.resize(wrong)
+    for wrong in ((-1, 1), (size, -1)):
+        with pytest.raises(ValueError):
+            client.resize(*wrong)
+
+
 def test_spaces(client):
     opened = client.space("spaces", EXACT)
     assert client.space("spaces").schema == opened.schema == EXACT.__class__(**{**EXACT.__dict__, "codec_v": "f32"})
