@@ -29,6 +29,7 @@ struct bench_options {
 	const char *kv;	   /* a file of kvworker --dump-kv; NULL: none */
 	uint64_t page_bytes; /* 0: all */
 	bool quick;
+	const char *directory; /* NULL: the verb's default */
 };
 
 /* What a verb takes beside --json. */
@@ -41,6 +42,7 @@ enum {
 	BENCH_TAKES_KV = 1 << 5,
 	BENCH_TAKES_QUICK = 1 << 6,
 	BENCH_TAKES_PAGE = 1 << 7,
+	BENCH_TAKES_DIRECTORY = 1 << 8,
 };
 
 struct bench_verb {
@@ -52,6 +54,7 @@ struct bench_verb {
 };
 
 extern const struct bench_verb bench_codec_verb;
+extern const struct bench_verb bench_disk;
 extern const struct bench_verb bench_error_verb;
 extern const struct bench_verb bench_fetch;
 extern const struct bench_verb bench_memory;

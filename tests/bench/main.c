@@ -16,7 +16,7 @@
 
 static const struct bench_verb *const verbs[] = {
 	&bench_roundtrip, &bench_memory, &bench_fetch, &bench_scale, &bench_scrape, &bench_codec_verb,
-	&bench_error_verb,
+	&bench_error_verb, &bench_disk,
 };
 
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
@@ -31,6 +31,7 @@ enum {
 	OPTION_KV,
 	OPTION_QUICK,
 	OPTION_PAGE,
+	OPTION_DIRECTORY,
 };
 
 static const struct option options_long[] = {
@@ -43,6 +44,7 @@ static const struct option options_long[] = {
 	{ "kv", required_argument, NULL, OPTION_KV },
 	{ "quick", no_argument, NULL, OPTION_QUICK },
 	{ "page", required_argument, NULL, OPTION_PAGE },
+	{ "directory", required_argument, NULL, OPTION_DIRECTORY },
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
 };
@@ -82,7 +84,8 @@ static void print_help(void)
 		     "  --kv FILE            error: also on this file of kvworker --dump-kv [$KVPAGED_KV]\n"
 		     "  --arena-bytes SIZE   the daemon's arena (default: 512MiB)\n"
 		     "  --page SIZE          fetch: only pages of this size: 16KiB, 24KiB, 32KiB, 64KiB\n"
-		     "  --quick              fetch, scale, scrape: so little of all that the figures mean nothing\n"
+		     "  --directory DIR      disk: on the file system of this directory (default: /var/tmp)\n"
+		     "  --quick              fetch, scale, scrape, disk: so little of all that the figures mean nothing\n"
 		     "  -h, --help           print this help\n");
 }
 
@@ -146,6 +149,10 @@ static bool take_option(struct bench_options *options, int option, const char *v
 	case OPTION_PAGE:
 		options->given |= BENCH_TAKES_PAGE;
 		return units_parse_bytes(value, &options->page_bytes) == 0 && bench_fetch_page(options->page_bytes);
+	case OPTION_DIRECTORY:
+		options->given |= BENCH_TAKES_DIRECTORY;
+		options->directory = value;
+		return true;
 	default:
 		return false;
 	}
@@ -162,7 +169,8 @@ static const struct bench_verb *find_verb(int argc, char **argv)
 /* Whether the options are such as the verb takes; says what is not. */
 static bool check_options(const struct bench_verb *verb, const struct bench_options *options)
 {
-	static const char *const names[] = { "rounds", "arena-bytes", "shape", "codec", "isa", "kv", "quick", "page" };
+	static const char *const names[] = { "rounds", "arena-bytes", "shape", "codec",
+					     "isa",    "kv",	      "quick", "page",  "directory" };
 	unsigned refused = options->given & ~verb->takes;
 
 	if (refused) {
