@@ -23,9 +23,9 @@ model_packages=(spin)
 # What makes the manual pages, which are left out without it, and what tests/docs/ looks at them with.
 docs_packages=(scdoc mandoc)
 
-# What kvbench fetch measures beside kvpaged; it does without what is missing. The servers are started by kvbench alone,
-# on private sockets.
-bench_packages=(libhiredis-dev redis-server memcached liblmdb-dev)
+# What kvbench fetch measures beside kvpaged, and kvbench disk beside its disks (fio); it does without what is missing.
+# The servers are started by kvbench alone, on private sockets.
+bench_packages=(libhiredis-dev redis-server memcached liblmdb-dev fio)
 
 # What the tests of metrics read them with: Prometheus, its promtool, and a parser of OpenMetrics. Installing it, Debian
 # starts a Prometheus of its own where systemd runs; the tests start theirs on the loopback and do not touch that one.

@@ -16,12 +16,13 @@
 #include "tests/bench/report.h"
 #include "tests/bench/spawn.h"
 
-#include <inttypes.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define BLOCK_BYTES (64 * KIB)
@@ -41,7 +42,7 @@ static const char *const runner_names[] = { "fio", "io_uring", "io_uring.plain",
 
 struct bench {
 	const struct bench_options *options;
-	bool fio;
+	bool there[RUNNERS];
 	char directory[256];
 	uint64_t file_bytes;
 	uint8_t *memory; /* DEPTH blocks */
@@ -228,11 +229,11 @@ static int run_rounds(struct bench *bench)
 				double *rate = &bench->rate[work][runner][round];
 				int status = 0;
 
-				if (runner != RUNNER_FIO)
+				if (bench->there[runner] && runner == RUNNER_FIO)
+					status = run_fio(bench, work, rate);
+				else if (bench->there[runner])
 					status = run_turn(bench, runner, work, rate,
 							  &bench->cpu_us[work][runner][round]);
-				else if (bench->fio)
-					status = run_fio(bench, work, rate);
 				if (status != 0)
 					return status;
 			}
@@ -268,21 +269,26 @@ static void report_target(const struct bench *bench, const char *name, double va
 	struct report number = { .bench = "disk", .name = name, .value = { value, value, value }, .unit = "x",
 				 .reference = text, .ratio = value / target };
 
-	(void)snprintf(text, sizeof(text), "target: at least %g of fio, %s", target, value >= target ? "met" : "missed");
+	(void)snprintf(text, sizeof(text), "target: at least %g of fio, %s", target,
+		       value >= target ? "met" : "missed");
 	report(&number, bench->options->json);
 }
 
 static void report_work(struct bench *bench, unsigned work, double ratios[RUNNERS])
 {
+	bool fio = bench->there[RUNNER_FIO];
+
 	for (unsigned runner = 0; runner < RUNNERS; runner++)
-		ratios[runner] = bench->fio ? ratio_to_fio(bench, work, runner) : 1;
-	for (unsigned runner = bench->fio ? 0 : 1; runner < RUNNERS; runner++) {
+		ratios[runner] = fio ? ratio_to_fio(bench, work, runner) : 1;
+	for (unsigned runner = 0; runner < RUNNERS; runner++) {
 		double *rates = bench->rate[work][runner];
 
+		if (!bench->there[runner])
+			continue;
 		for (uint64_t i = 0; i < bench->options->rounds; i++)
 			rates[i] /= 1e6;
 		report_values(bench, work_names[work], runner_names[runner], "", rates, "MB/s", ratios[runner],
-			      bench->fio ? "fio" : "itself: there is no fio");
+			      fio ? "fio" : "itself: there is no fio");
 		if (runner != RUNNER_FIO)
 			report_values(bench, work_names[work], runner_names[runner], ".cpu",
 				      bench->cpu_us[work][runner], "us", 1, "itself");
@@ -295,7 +301,7 @@ static void report_all(struct bench *bench)
 
 	for (unsigned work = 0; work < WORKS; work++)
 		report_work(bench, work, ratios[work]);
-	if (!bench->fio)
+	if (!bench->there[RUNNER_FIO] || !bench->there[RUNNER_IO_URING])
 		return;
 	report_target(bench, "target.read", ratios[WORK_READ][RUNNER_IO_URING], TARGET_READ);
 	report_target(bench, "target.write", ratios[WORK_WRITE][RUNNER_IO_URING], TARGET_WRITE);
@@ -337,6 +343,17 @@ static int run_in_directory(struct bench *bench)
 	return status;
 }
 
+/* What this machine has. */
+static void look_around(struct bench *bench)
+{
+	bool refused = syscall(SYS_io_uring_setup, 0, NULL) < 0 && (errno == ENOSYS || errno == EPERM);
+
+	bench->there[RUNNER_FIO] = spawn_there("fio");
+	bench->there[RUNNER_IO_URING] = !refused;
+	bench->there[RUNNER_PLAIN] = !refused;
+	bench->there[RUNNER_THREADS] = true;
+}
+
 static int run(const struct bench_options *options)
 {
 	_cleanup_free_ struct bench *bench = calloc(1, sizeof(*bench));
@@ -345,15 +362,15 @@ static int run(const struct bench_options *options)
 	if (!bench)
 		return bench_error("out of memory");
 	bench->options = options;
-	bench->fio = spawn_there("fio");
+	look_around(bench);
 	bench->file_bytes = options->quick ? QUICK_FILE_BYTES : FILE_BYTES;
 	(void)snprintf(bench->directory, sizeof(bench->directory), "%s/kvbench-XXXXXX",
 		       options->directory ? options->directory : "/var/tmp");
 	if (!mkdtemp(bench->directory))
 		return bench_error("%s: cannot make a directory", bench->directory);
 	report_begin("disk", options->json,
-		     "Transfers of 64 KiB, 32 under way, past the page cache: random reads, sequential writes to files that "
-		     "were\nwritten before and to new ones. cpu: of a transfer. The ratio is the median of the rounds'.");
+		     "Transfers of 64 KiB, 32 under way, past the page cache: random reads, sequential writes to files "
+		     "that were\nwritten before and to new ones. cpu: of a transfer. Ratios are the rounds' median.");
 	status = run_in_directory(bench);
 	clean(bench);
 	return status;

@@ -10,6 +10,7 @@ TAP.
 """
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -262,6 +263,20 @@ def test_table(kvbench):
     assert "NAME" in out and "f16.vs_f16" in out and not out.startswith("{"), out
 
 
+def test_disk(kvbench):
+    """disk: every engine of this machine does everything, beside fio where that is, and leaves no file"""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        status, out, err = run(kvbench, "disk", "--json", "--quick", "--rounds", "1", "--directory", directory)
+        assert status == 0, err
+        assert os.listdir(directory) == [], os.listdir(directory)
+    rows = rows_of(out, "disk")
+    for work in ("write.new", "write", "read"):
+        assert rows[f"{work}.threads"]["value"] > 0 and rows[f"{work}.threads.cpu"]["value"] > 0, rows
+        assert (f"{work}.io_uring" in rows) == (f"{work}.io_uring.plain" in rows), rows
+        assert (f"{work}.fio" in rows) == bool(shutil.which("fio")), rows
+    assert ("target.read" in rows) == ("read.io_uring" in rows and "read.fio" in rows), rows
+
+
 def test_usage(kvbench):
     """bad arguments are refused, help is given"""
     for arguments in ([], ["nothing"], ["memory", "memory"], ["memory", "--codec", "q7"],
@@ -269,16 +284,17 @@ def test_usage(kvbench):
                       ["memory", "--codec", "t6"], ["memory", "--rounds", "3"], ["codec", "--shape", "smollm2"],
                       ["codec", "--isa", "mmx"], ["codec", "--codec", "q7"], ["error", "--isa", "scalar"],
                       ["roundtrip", "--kv", "x"], ["fetch", "--page", "8KiB"], ["fetch", "--codec", "q8"],
-                      ["scale", "--page", "16KiB"], ["memory", "--quick"]):
+                      ["scale", "--page", "16KiB"], ["memory", "--quick"],
+                      ["fetch", "--directory", "/tmp"]):
         status, out, err = run(kvbench, *arguments)
         assert status == 2 and not out and err, (arguments, status, out, err)
     status, out, err = run(kvbench, "--help")
-    for verb in ("roundtrip", "memory", "fetch", "scale", "scrape", "codec", "error"):
+    for verb in ("roundtrip", "memory", "fetch", "scale", "scrape", "codec", "error", "disk"):
         assert status == 0 and f"\n  {verb} " in out and not err, (status, out, err)
 
 
 TESTS = (test_memory, test_roundtrip, test_fetch, test_fetch_without_peers, test_scale, test_scrape, test_codec,
-         test_error, test_capture, test_dump, test_table, test_usage)
+         test_error, test_capture, test_dump, test_table, test_disk, test_usage)
 
 
 def main():

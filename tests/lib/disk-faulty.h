@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A disk that fails on demand, around any other: it tells of errors, writes half of what it should, gives back bytes with
- * a bit turned round, and ends transfers late and in another order. What it does follows from its seed and the order of
- * submission, if that is the same each time.
+ * A disk that fails on demand, around any other: it tells of errors, writes half of what it should, gives back bytes
+ * with a bit turned round, and ends transfers late and in another order. What it does follows from its seed and the
+ * order of submission, if that is the same each time.
  *
  * A held transfer is done by disk_faulty_release(), which the owner calls from its loop or between its steps.
  */

@@ -37,7 +37,8 @@ int disk_rig_try(struct disk_rig *rig);
 void disk_rig_open(struct disk_rig *rig);
 
 /* Submits one and waits for it. Its result. */
-int disk_rig_do(struct disk_rig *rig, enum disk_verb verb, uint32_t file, uint64_t offset, void *memory, uint32_t bytes);
+int disk_rig_do(struct disk_rig *rig, enum disk_verb verb, uint32_t file, uint64_t offset, void *memory,
+		uint32_t bytes);
 
 /* The same for what must succeed. */
 void disk_rig_must(struct disk_rig *rig, enum disk_verb verb, uint32_t file, uint64_t offset, void *memory,

@@ -76,6 +76,30 @@ def test_security(tree):
             cwd=tree.work)
 
 
+def calls_in(group):
+    """The system calls of a group of systemd's, with those of the groups in it."""
+    calls = set()
+    for line in run("systemd-analyze", "syscall-filter", group).splitlines()[1:]:
+        name = line.strip()
+        if name.startswith("@"):
+            calls |= calls_in(name)
+        elif name and not name.startswith("#"):
+            calls.add(name)
+    return calls
+
+
+def test_disk_calls(tree):
+    """the tier's transfers are not forbidden: io_uring, or what threads do instead"""
+    need("systemd-analyze")
+    allowed = set()
+    for denied, groups in re.findall(r"^SystemCallFilter=(~?)(.*)$", tree.unit("kvpaged.service"), re.M):
+        for group in groups.split():
+            allowed = allowed - calls_in(group) if denied else allowed | calls_in(group)
+    wanted = {"io_uring_setup", "io_uring_enter", "io_uring_register", "eventfd2", "pread64", "pwrite64", "fallocate",
+              "ftruncate", "fdatasync", "fsync", "flock", "fstatfs", "statx", "unlinkat", "mkdir", "clone3"}
+    assert wanted <= allowed, wanted - allowed
+
+
 def test_names(tree):
     """sockets have names that kvpaged takes, and users are the units' own"""
     names = re.findall(r'^#define ACTIVATION_\w+ "(\w+)"', read(tree.root, "daemon/host/activation.h"), re.M)
@@ -184,7 +208,8 @@ def test_example(tree):
         assert value == defaults[name][0], name
 
 
-TESTS = (test_verify, test_security, test_names, test_sysusers, test_tmpfiles, test_catalogue_is_complete,
+TESTS = (test_verify, test_security, test_disk_calls, test_names, test_sysusers, test_tmpfiles,
+         test_catalogue_is_complete,
          test_catalogue_is_read, test_example)
 
 

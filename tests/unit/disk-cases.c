@@ -235,6 +235,29 @@ static void test_files(void **state)
 	disk_rig_deinit(&rig);
 }
 
+/*
+ * A hole is punched into the arena: transfers go to what is mapped there then. Were it still registered, the file would
+ * be read into pages that are not the arena's any more.
+ */
+static void test_unregister(void **state)
+{
+	struct disk_rig rig;
+
+	open_with_file(&rig);
+	disk_rig_fill(rig.foreign, PAGE, 0, 0, 1);
+	disk_rig_must(&rig, DISK_WRITE, 0, 0, rig.foreign, PAGE);
+	memset(rig.arena, 0xff, DISK_RIG_ARENA_BYTES);
+	disk_rig_must(&rig, DISK_READ, 0, 0, rig.arena, PAGE);
+	for (unsigned i = 0; i < 2; i++) {
+		disk_unregister(rig.disk, rig.arena);
+		assert_int_equal(madvise(rig.arena, DISK_RIG_ARENA_BYTES, MADV_REMOVE), 0);
+		assert_int_equal(rig.arena[i], 0);
+		disk_rig_must(&rig, DISK_READ, 0, 0, rig.arena, PAGE);
+		assert_true(disk_rig_holds(rig.arena, PAGE, 0, 0, 1));
+	}
+	disk_rig_deinit(&rig);
+}
+
 /* --- Full file systems ---------------------------------------------------------------------------- */
 
 /* A file system in memory below the test's directory, in a mount namespace of the test's own. */
@@ -312,6 +335,7 @@ int disk_cases_run(enum disk_engine_choice engine)
 		cmocka_unit_test(test_create_in_the_way),
 		cmocka_unit_test(test_remove),
 		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_unregister),
 		cmocka_unit_test(test_no_space),
 		cmocka_unit_test(test_no_space_for_write),
 		cmocka_unit_test(test_disk_many),

@@ -176,7 +176,7 @@ void test_disk_portions(void **state)
 	check.data = &turns;
 	(void)uv_check_start(&check, on_check);
 	for (unsigned i = 0; i < MANY; i++)
-		(void)add(&load, DISK_READ, 0, (i % CELLS) * CELL, rig.arena);
+		(void)add(&load, DISK_READ, 0, (i % CELLS) * CELL, rig.arena + i % SLOTS * CELL);
 	(void)uv_run(&rig.loop, UV_RUN_NOWAIT);
 	uv_sleep(100); /* so that there are many */
 	wait_for(&load);
