@@ -277,10 +277,7 @@ static int discard(struct disk_files *files, uint32_t file)
 
 /* --- Transfers ------------------------------------------------------------------------------------ */
 
-/*
- * With O_DIRECT the rest has to begin aligned. Reads end between only at the end of the file; of a write the last part
- * is written again.
- */
+/* With O_DIRECT the rest has to begin aligned: the part before is transferred again. What then gives no more has ended. */
 bool disk_files_moved(struct disk_io *io, ssize_t n, int *ret_result)
 {
 	uint32_t before = io->moved;
@@ -298,8 +295,6 @@ bool disk_files_moved(struct disk_io *io, ssize_t n, int *ret_result)
 	if (io->moved == io->bytes)
 		return true;
 	*ret_result = io->verb == DISK_READ ? -ENODATA : -ENOSPC;
-	if (io->verb == DISK_READ && io->moved % DISK_ALIGN > 0)
-		return true;
 	io->moved -= io->moved % DISK_ALIGN;
 	return io->moved == before;
 }

@@ -77,11 +77,17 @@ static void begin(struct load *load, struct disk_rig *rig, unsigned depth)
 	disk_rig_must(rig, DISK_CREATE, 1, 0, NULL, 0);
 }
 
+/* Cells in turns of two files, at the same places of both. */
+static uint64_t offset_of(unsigned cell)
+{
+	return (uint64_t)(cell / 2) * CELL;
+}
+
 static void write_all(struct load *load, uint64_t seed)
 {
 	for (unsigned i = 0; i < SLOTS; i++) {
-		disk_rig_fill(load->rig->arena + i * CELL, CELL, i % 2, (uint64_t)i * CELL, seed);
-		(void)add(load, DISK_WRITE, i % 2, (uint64_t)i * CELL, load->rig->arena + i * CELL);
+		disk_rig_fill(load->rig->arena + i * CELL, CELL, i % 2, offset_of(i), seed);
+		(void)add(load, DISK_WRITE, i % 2, offset_of(i), load->rig->arena + i * CELL);
 	}
 }
 
@@ -96,13 +102,12 @@ static void read_at_random(struct load *load, uint64_t seed)
 
 		cells[i] = (unsigned)rand() % SLOTS;
 		memset(memory, 0, CELL);
-		(void)add(load, DISK_READ, cells[i] % 2, (uint64_t)cells[i] * CELL, memory);
+		(void)add(load, DISK_READ, cells[i] % 2, offset_of(cells[i]), memory);
 	}
 	wait_for(load);
 	for (unsigned i = 0; i < SLOTS; i++) {
 		assert_int_equal(load->items[i].result, 0);
-		assert_true(disk_rig_holds(load->items[i].io.memory, CELL, cells[i] % 2, (uint64_t)cells[i] * CELL,
-					   seed));
+		assert_true(disk_rig_holds(load->items[i].io.memory, CELL, cells[i] % 2, offset_of(cells[i]), seed));
 	}
 }
 
@@ -263,8 +268,10 @@ void test_disk_close(void **state)
 		struct disk_rig rig;
 		struct load load;
 		struct disk *disk;
+		const char *engine;
 
 		begin(&load, &rig, 8);
+		engine = rig.disk->ops->engine;
 		for (unsigned i = 0; i < MANY / 2; i++)
 			(void)add(&load, i % 2 ? DISK_WRITE : DISK_READ, i % 2, (i % CELLS) * CELL,
 				  (i % 4 < 2 ? rig.arena : rig.foreign) + i % SLOTS * CELL);
@@ -274,7 +281,8 @@ void test_disk_close(void **state)
 		rig.disk = NULL;
 		disk_close(disk);
 		assert_int_equal(load.done, load.n);
-		assert_true(load.cancelled > 0);
+		if (turns == 0 && strcmp(engine, "io_uring") == 0) /* it begins at the end of a turn */
+			assert_int_equal(load.cancelled, load.n);
 		for (unsigned i = 0; i < load.n; i++)
 			assert_true(load.items[i].result == 0 || load.items[i].result == -ECANCELED);
 		memset(rig.arena, 0xff, DISK_RIG_ARENA_BYTES); /* nobody writes to it any more */

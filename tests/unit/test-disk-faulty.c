@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define BYTES 65536u
-#define MANY 64
+#define MANY 64 /* fills the arena */
 
 struct item {
 	struct disk_io io;
@@ -54,7 +54,7 @@ static void end(struct rig *rig)
 
 static void submit(struct rig *rig, unsigned i, enum disk_verb verb)
 {
-	rig->items[i] = (struct item){ .io = { .verb = verb, .memory = rig->host.arena, .bytes = BYTES,
+	rig->items[i] = (struct item){ .io = { .verb = verb, .memory = rig->host.arena + i * BYTES, .bytes = BYTES,
 					       .done = on_done } };
 	rig->faulty->ops->submit(rig->faulty, &rig->items[i].io);
 }
