@@ -75,8 +75,9 @@ void doctor_io_uring(struct doctor *doctor)
 		doctor_say(doctor, DOCTOR_INFO, "io_uring is %s by kernel.io_uring_disabled", setting);
 	else
 		doctor_say(doctor, DOCTOR_INFO,
-			   "io_uring is %s by kernel.io_uring_disabled and %s; kvpaged does without", setting,
-			   io_uring_outcome());
+			   "io_uring is %s by kernel.io_uring_disabled and %s; without it kvpaged's threads read and "
+			   "write files",
+			   setting, io_uring_outcome());
 }
 
 void doctor_lsm(struct doctor *doctor)

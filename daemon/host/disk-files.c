@@ -277,7 +277,7 @@ static int discard(struct disk_files *files, uint32_t file)
 
 /* --- Transfers ------------------------------------------------------------------------------------ */
 
-/* With O_DIRECT the rest has to begin aligned: the part before is transferred again. What then gives no more has ended. */
+/* With O_DIRECT the rest has to begin aligned, so some is transferred again. What then gives no more has ended. */
 bool disk_files_moved(struct disk_io *io, ssize_t n, int *ret_result)
 {
 	uint32_t before = io->moved;

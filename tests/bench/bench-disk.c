@@ -16,13 +16,11 @@
 #include "tests/bench/report.h"
 #include "tests/bench/spawn.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define BLOCK_BYTES (64 * KIB)
@@ -325,6 +323,27 @@ static void clean(const struct bench *bench)
 	(void)rmdir(bench->directory);
 }
 
+/* What this machine has: fio, and whether a disk that may choose takes io_uring. */
+static int look_around(struct bench *bench)
+{
+	struct disk_options options = { .directory = bench->directory, .file_bytes = bench->file_bytes,
+					.files_max = FILES, .loop = &bench->loop, .log = &bench->log, .depth = DEPTH };
+	struct host_error error;
+	struct disk *disk;
+	bool has;
+
+	if (disk_open(&options, &disk, &error) < 0)
+		return bench_error("%s", error.text);
+	has = strcmp(disk->ops->engine, "io_uring") == 0;
+	disk_close(disk);
+	(void)uv_run(&bench->loop, UV_RUN_DEFAULT);
+	bench->there[RUNNER_FIO] = spawn_there("fio");
+	bench->there[RUNNER_IO_URING] = has;
+	bench->there[RUNNER_PLAIN] = has;
+	bench->there[RUNNER_THREADS] = true;
+	return 0;
+}
+
 static int run_in_directory(struct bench *bench)
 {
 	int status;
@@ -335,23 +354,14 @@ static int run_in_directory(struct bench *bench)
 	log_init(&bench->log, STDERR_FILENO, LOG_LEVEL_WARNING);
 	for (uint64_t i = 0; i < DEPTH * BLOCK_BYTES; i++) /* zeros might be stored as nothing */
 		bench->memory[i] = (uint8_t)((bench->random = bench->random * 69069 + 1) >> 16);
-	status = run_rounds(bench);
+	status = look_around(bench);
+	if (status == 0)
+		status = run_rounds(bench);
 	if (status == 0)
 		report_all(bench);
 	(void)uv_loop_close(&bench->loop);
 	(void)munmap(bench->memory, DEPTH * BLOCK_BYTES);
 	return status;
-}
-
-/* What this machine has. */
-static void look_around(struct bench *bench)
-{
-	bool refused = syscall(SYS_io_uring_setup, 0, NULL) < 0 && (errno == ENOSYS || errno == EPERM);
-
-	bench->there[RUNNER_FIO] = spawn_there("fio");
-	bench->there[RUNNER_IO_URING] = !refused;
-	bench->there[RUNNER_PLAIN] = !refused;
-	bench->there[RUNNER_THREADS] = true;
 }
 
 static int run(const struct bench_options *options)
@@ -362,7 +372,6 @@ static int run(const struct bench_options *options)
 	if (!bench)
 		return bench_error("out of memory");
 	bench->options = options;
-	look_around(bench);
 	bench->file_bytes = options->quick ? QUICK_FILE_BYTES : FILE_BYTES;
 	(void)snprintf(bench->directory, sizeof(bench->directory), "%s/kvbench-XXXXXX",
 		       options->directory ? options->directory : "/var/tmp");
