@@ -247,6 +247,9 @@ struct tier_log {
 };
 
 /* log.c */
+
+/* Whether no room will be needed any more. */
+bool tier_ending(const struct tier_log *log);
 void tier_submit(struct tier_log *log, struct tier_transfer *transfer, enum disk_verb verb, uint32_t segment,
 		 uint64_t offset, void *memory, uint32_t bytes);
 void tier_work(struct tier_log *log);

@@ -75,6 +75,11 @@ void tier_submit(struct tier_log *log, struct tier_transfer *transfer, enum disk
 	log->disk->ops->submit(log->disk, &transfer->io);
 }
 
+bool tier_ending(const struct tier_log *log)
+{
+	return log->stopping && tier_removals_idle(log);
+}
+
 /* When the last store has ended the head is closed, so that the next start finds a footer. */
 static void stop_work(struct tier_log *log)
 {
@@ -229,6 +234,10 @@ static bool log_stop(struct tier *tier)
 
 	log->stopping = true;
 	tier_removals_expand(log, UINT32_MAX);
+	tier_work(log);
+	/* What was removed must not come back, even if older blocks have to go for it to be written. */
+	while (log->ready && tier_reclaim_due(log))
+		tier_reclaim_slice(log);
 	tier_work(log);
 	return log->under_way == 0;
 }

@@ -27,7 +27,7 @@ static bool moves(struct tier_log *log, struct tier_entry *entry)
 {
 	uint64_t bytes = tier_entry_record_bytes(entry);
 
-	if (!entry->loaded || log->reclaim.moved_bytes + bytes > log->segment_bytes / 2 ||
+	if (log->stopping || !entry->loaded || log->reclaim.moved_bytes + bytes > log->segment_bytes / 2 ||
 	    tier_move_begin(log, entry) != 0)
 		return false;
 	log->reclaim.moved_bytes += bytes;
@@ -47,7 +47,7 @@ static void finish(struct tier_log *log)
 
 bool tier_reclaim_due(const struct tier_log *log)
 {
-	return log->reclaim.segment != TIER_NONE && !log->reclaim.move.entry && !log->stopping &&
+	return log->reclaim.segment != TIER_NONE && !log->reclaim.move.entry && !tier_ending(log) &&
 	       !list_empty(&log->segments[log->reclaim.segment].entries);
 }
 
@@ -66,7 +66,7 @@ void tier_reclaim_slice(struct tier_log *log)
 
 void tier_reclaim_work(struct tier_log *log)
 {
-	if (log->reclaim.segment != TIER_NONE && !log->stopping)
+	if (log->reclaim.segment != TIER_NONE)
 		finish(log);
 }
 

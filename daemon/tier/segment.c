@@ -238,7 +238,7 @@ void tier_segments_work(struct tier_log *log)
 {
 	uint32_t next;
 
-	if (!log->ready || log->stopping)
+	if (!log->ready || tier_ending(log))
 		return;
 	head_take(log);
 	if (log->spare != TIER_NONE || log->prepare.segment != TIER_NONE || log->reclaim.segment != TIER_NONE ||
@@ -256,7 +256,7 @@ void tier_segments_work(struct tier_log *log)
 
 uint64_t tier_segments_due_ns(const struct tier_log *log)
 {
-	if (!log->ready || log->stopping || log->spare != TIER_NONE || log->prepare.segment != TIER_NONE ||
+	if (!log->ready || tier_ending(log) || log->spare != TIER_NONE || log->prepare.segment != TIER_NONE ||
 	    log->reclaim.segment != TIER_NONE)
 		return UINT64_MAX;
 	return log->now_ns < log->prepare.retry_ns ? log->prepare.retry_ns : log->prepare.due_ns;

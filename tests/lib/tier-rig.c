@@ -86,7 +86,7 @@ static void on_stored(void *context, uint64_t cookie, int result)
 }
 
 /* What the checksum lets through must be the page of this block and of nothing else. */
-static void page_check(struct tier_rig *rig, struct tier_rig_load *load, uint32_t page)
+static void page_check(struct tier_rig_load *load, uint32_t page)
 {
 	const uint8_t *bytes = load->memory + (size_t)page * load->block.slot_bytes;
 	uint8_t *expected = calloc(1, load->block.slot_bytes);
@@ -96,9 +96,9 @@ static void page_check(struct tier_rig *rig, struct tier_rig_load *load, uint32_
 	assert_int_equal(name.space, load->space);
 	assert_int_equal(name.number, load->number);
 	assert_int_equal(name.page, page);
-	if (load->came > load->broken + 1)
-		assert_int_equal(name.version, rig->last.version);
-	rig->last.version = name.version;
+	if (load->version > 0)
+		assert_int_equal(name.version, load->version);
+	load->version = name.version;
 	page_fill(expected, load->block.page_bytes, name);
 	assert_memory_equal(expected, bytes, load->block.page_bytes);
 	free(expected);
@@ -106,7 +106,6 @@ static void page_check(struct tier_rig *rig, struct tier_rig_load *load, uint32_
 
 static void on_page_loaded(void *context, uint64_t cookie, uint32_t page, uint64_t checksum, int result)
 {
-	struct tier_rig *rig = context;
 	struct tier_rig_load *load = (struct tier_rig_load *)(uintptr_t)cookie;
 	const uint8_t *bytes = load->memory + (size_t)page * load->block.slot_bytes;
 
@@ -117,7 +116,7 @@ static void on_page_loaded(void *context, uint64_t cookie, uint32_t page, uint64
 	else if (kvp_page_checksum(bytes, load->block.page_bytes) != checksum)
 		load->broken++;
 	else if (load->result == 0 && load->broken == 0)
-		page_check(rig, load, page);
+		page_check(load, page);
 }
 
 static void on_loaded(void *context, uint64_t cookie)
@@ -127,6 +126,9 @@ static void on_loaded(void *context, uint64_t cookie)
 
 	assert_int_equal(load->came, load->wanted);
 	rig->last.result = load->result ? load->result : load->broken ? KVP_CORRUPT : 0;
+	rig->last.version = load->version;
+	if (rig->loaded)
+		rig->loaded(rig, load->space, load->number, load->tag, rig->last);
 	if (load->broken > 0)
 		tier_rig_forget(rig, load->space, load->number);
 	list_unlink(&load->link);
@@ -146,6 +148,8 @@ static bool on_resident(void *context, const struct tier_block *block)
 	memcpy(text, block->key.bytes, block->key.n);
 	assert_int_equal(sscanf(text, "k%u", &number), 1);
 	rig->asked++;
+	if (rig->asked_for)
+		rig->asked_for(rig, space, number);
 	return rig->resident[space][number];
 }
 
@@ -305,7 +309,7 @@ int tier_rig_load_begin(struct tier_rig *rig, uint32_t space, uint32_t number)
 		return KVP_MISS;
 	assert_true(block.key.n == wanted.n && memcmp(block.key.bytes, key, wanted.n) == 0);
 	load = calloc(1, sizeof(*load));
-	*load = (struct tier_rig_load){ .space = space, .number = number };
+	*load = (struct tier_rig_load){ .space = space, .number = number, .tag = rig->tag };
 	load_make(rig, load, &block);
 	for (uint32_t i = 0; i < block.page_count; i++) {
 		order[i] = (i + number) % block.page_count;

@@ -27,13 +27,14 @@ struct tier_rig_load {
 	struct list link;
 	uint32_t space;
 	uint32_t number;
+	uint64_t tag;
 	struct tier_block block;
-	uint8_t key[8];
 	uint8_t *memory;
 	uint32_t wanted;
 	uint32_t came;
 	uint32_t broken; /* pages whose checksum is wrong */
 	int result;      /* the first that is not 0 */
+	uint32_t version; /* of the pages that came; 0: none yet */
 };
 
 /* What the last load of a block brought. */
@@ -58,7 +59,12 @@ struct tier_rig {
 	uint32_t asked;
 	/* Told when a store ends. */
 	void (*stored)(struct tier_rig *rig, const struct tier_rig_store *store, int result);
-	void *context;
+	/* Told when a load ends. */
+	void (*loaded)(struct tier_rig *rig, uint32_t space, uint32_t number, uint64_t tag,
+		       struct tier_rig_outcome outcome);
+	/* Told when it is asked whether a block is resident. */
+	void (*asked_for)(struct tier_rig *rig, uint32_t space, uint32_t number);
+	uint64_t tag; /* what loads that begin now are told with */
 	struct tier_rig_outcome last;
 	int last_stored;
 };
