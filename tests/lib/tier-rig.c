@@ -200,10 +200,13 @@ void tier_rig_start(struct tier_rig *rig)
 {
 	assert_null(rig->tier);
 	disk_memory_reopen(&rig->disk);
+	rig->disk.fault = rig->start_fault;
 	rig->options.now_ns = rig->now_ns;
 	rig->options.seed++;
 	assert_int_equal(tier_log_new(&rig->options, &rig->tier), 0);
 	rig->tier->ops->bind(rig->tier, &client, rig);
+	if (rig->remove_at_start > 0)
+		tier_rig_remove(rig, 0, rig->remove_at_start);
 	tier_rig_run(rig);
 	assert_true(tier_rig_stats(rig).ready);
 }

@@ -48,6 +48,8 @@ struct tier_rig {
 	struct tier *tier;
 	struct tier_log_options options;
 	uint64_t now_ns;
+	struct disk_memory_fault start_fault; /* the disk's, from the next start on */
+	uint32_t remove_at_start; /* of space 0, before it is ready; 0: none */
 	struct list stores;
 	struct list loads;
 	uint32_t stores_n;
