@@ -6,9 +6,9 @@
 
 #define NS_PER_S UINT64_C(1000000000)
 
-/* A measurement of the bytes a second: long and large enough to be about bandwidth, not about one read. */
-#define WINDOW_BYTES (UINT64_C(1) << 20)
-#define WINDOW_NS UINT64_C(1000000)
+/* A measurement of the bytes a second: large enough to be about bandwidth, not about one read; it ends with the reads. */
+#define WINDOW_BYTES (UINT64_C(256) << 10)
+#define WINDOW_NS UINT64_C(5000000)
 #define LATENCY_READS_MAX 2
 
 void tier_rate_init(struct tier_rate *rate, uint64_t bytes_per_s, uint64_t now_ns)
@@ -81,7 +81,8 @@ void tier_forecast_ended(struct tier_forecast *forecast, uint64_t begun_ns, uint
 		forecast->latency_ns = average(forecast->latency_ns, now_ns - begun_ns);
 	forecast->under_way--;
 	forecast->window_bytes += bytes;
-	if (forecast->window_bytes < WINDOW_BYTES || window < WINDOW_NS)
+	if (forecast->window_bytes < WINDOW_BYTES || window == 0 ||
+	    (window < WINDOW_NS && forecast->under_way > 0))
 		return;
 	forecast->bytes_per_s = average(forecast->bytes_per_s, scale(forecast->window_bytes, NS_PER_S, window));
 	if (forecast->bytes_per_s == 0)

@@ -11,7 +11,7 @@ seconds=60
 # shellcheck source=deploy/packages.sh
 . "$root/deploy/packages.sh"
 
-targets=(codec-tile http)
+targets=(codec-tile http tier-segment)
 
 usage() {
 	cat <<END

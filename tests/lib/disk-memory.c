@@ -69,11 +69,10 @@ static void *buffers(struct disk *base, size_t bytes)
 	struct buffer *buffer = malloc(sizeof(*buffer));
 
 	kvp_assert(buffer);
-	buffer->memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+	buffer->memory = calloc(1, bytes + 4096); /* zeroed without being touched: most of it never is */
 	kvp_assert(buffer->memory);
-	memset(buffer->memory, 0, bytes);
 	list_push_back(&disk->buffers, &buffer->link);
-	return buffer->memory;
+	return (uint8_t *)buffer->memory + (4096 - (uintptr_t)buffer->memory % 4096);
 }
 
 static void buffers_free(struct disk_memory *disk)

@@ -19,21 +19,29 @@ static void on_stored(struct tier_rig *rig, const struct tier_rig_store *store, 
 	acked[store->number] = result == 0;
 }
 
+/* It is going to be dropped, perhaps. */
+static void on_asked_for(struct tier_rig *rig, uint32_t space, uint32_t number)
+{
+	if (number <= N)
+		acked[number] = false;
+}
+
 static void begin(struct tier_rig *rig, uint64_t segment_bytes, uint32_t segments)
 {
 	memset(acked, 0, sizeof(acked));
 	tier_rig_init(rig, segment_bytes, segments);
 	rig->flat = true;
 	rig->stored = on_stored;
+	rig->asked_for = on_asked_for;
 	tier_rig_start(rig);
 }
 
-/* Stores that are refused are tried again while something happens. */
+/* Stores that are refused are tried again: what failed is tried again after a while, too. */
 static void store_all(struct tier_rig *rig)
 {
 	for (uint32_t i = 1; i <= N; i++) {
-		while (tier_rig_store(rig, 0, i, 1) != 0 && tier_rig_step(rig))
-			continue;
+		for (unsigned tries = 0; tier_rig_store(rig, 0, i, 1) != 0 && tries < 100; tries++)
+			tier_rig_wait(rig, tries * UINT64_C(100000000));
 		if (i % 3 == 0)
 			tier_rig_run(rig);
 	}
@@ -68,7 +76,7 @@ static void fail_each(unsigned verbs, int result, bool half)
 		rig.disk.fault = (struct disk_memory_fault){ verbs, first, 1, result, half };
 		store_all(&rig);
 		over = rig.disk.counted < first;
-		assert_true(acked_count() >= N - 2);
+		assert_true(acked_count() + rig.asked >= N - 2);
 		assert_int_equal(tier_rig_stats(&rig).write_errors_total, !over);
 		assert_acked_load(&rig);
 		tier_rig_crash(&rig, false);
