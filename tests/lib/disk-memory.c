@@ -155,6 +155,7 @@ static int perform(struct disk_memory *disk, const struct disk_io *io, uint32_t 
 	case DISK_CREATE:
 		return create(disk, file);
 	case DISK_REMOVE:
+		disk->removed++;
 		disk_memory_file_remove(disk, io->file);
 		return 0;
 	case DISK_READ:

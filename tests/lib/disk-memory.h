@@ -37,6 +37,7 @@ struct disk_memory {
 	struct disk_memory_fault fault;
 	uint64_t counted;   /* transfers of the fault's verbs */
 	uint64_t completed; /* all transfers */
+	uint64_t removed;   /* files */
 	uint64_t files_possible; /* creating more fails with ENOSPC */
 	struct list buffers;
 };

@@ -250,6 +250,57 @@ static void test_files_gone_and_swapped(void **state)
 	tier_rig_deinit(&rig);
 }
 
+/* What is to be moved is compared first, since nobody would know later. */
+static void test_moved_pages_are_compared(void **state)
+{
+	struct tier_rig rig;
+
+	begin(&rig, 128 * KIB, 4);
+	assert_int_equal(tier_rig_store(&rig, 0, 1, 1), 0);
+	assert_int_equal(tier_rig_store(&rig, 0, 2, 1), 0);
+	tier_rig_run(&rig);
+	assert_int_equal(tier_rig_load(&rig, 0, 1).result, 0);
+	assert_int_equal(tier_rig_load(&rig, 0, 2).result, 0);
+	for (uint32_t i = 0; i < 4; i++) /* the first page of the first block, in whichever file that is */
+		if (rig.disk.files[i].bytes)
+			rig.disk.files[i].bytes[2 * 4096 + 100] ^= 1;
+	for (uint32_t i = 100; tier_rig_stats(&rig).moved_blocks_total == 0; i++) {
+		assert_true(i < 1000);
+		(void)tier_rig_store(&rig, 1, i, 1);
+		tier_rig_run(&rig);
+	}
+	assert_false(tier_rig_find(&rig, 0, 1));
+	assert_int_equal(tier_rig_stats(&rig).broken_total, 1);
+	assert_int_equal(tier_rig_load(&rig, 0, 2).result, 0);
+	tier_rig_deinit(&rig);
+}
+
+/* A file that fails again and again is made anew when its turn comes, elsewhere on the drive. */
+static void test_bad_file_is_replaced(void **state)
+{
+	struct tier_rig rig;
+
+	begin(&rig, 128 * KIB, 4);
+	for (uint32_t i = 1; i <= 3; i++)
+		assert_int_equal(tier_rig_store(&rig, 0, i, 1), 0);
+	tier_rig_run(&rig);
+	rig.disk.counted = 0;
+	rig.disk.fault = (struct disk_memory_fault){ 1 << DISK_READ, 1, UINT64_MAX, -EIO, false };
+	for (uint32_t i = 1; i <= 3; i++)
+		assert_int_equal(tier_rig_load(&rig, 0, i).result, -EIO);
+	rig.disk.fault.first = 0;
+	assert_int_equal(rig.disk.removed, 0);
+	for (unsigned round = 0; round < 5; round++)
+		store_all(&rig);
+	assert_int_equal(rig.disk.removed, 1);
+	assert_int_equal(tier_rig_stats(&rig).segments, 3);
+	tier_rig_wait(&rig, UINT64_C(1200) * 1000 * 1000 * 1000);
+	for (unsigned round = 0; round < 5; round++)
+		store_all(&rig);
+	assert_int_equal(tier_rig_stats(&rig).segments, 4);
+	tier_rig_deinit(&rig);
+}
+
 static void test_rate_refuses(void **state)
 {
 	struct tier_rig rig;
@@ -278,6 +329,8 @@ int main(void)
 		cmocka_unit_test(test_start_fails),
 		cmocka_unit_test(test_changed_bytes),
 		cmocka_unit_test(test_files_gone_and_swapped),
+		cmocka_unit_test(test_moved_pages_are_compared),
+		cmocka_unit_test(test_bad_file_is_replaced),
 		cmocka_unit_test(test_rate_refuses),
 	};
 

@@ -177,13 +177,40 @@ static void test_before_ready(void **state)
 	tier_rig_deinit(&rig);
 }
 
+/* Even when the log is full at that moment. */
+static void test_removed_and_stopped(void **state)
+{
+	struct tier_rig rig;
+
+	for (uint32_t steps = 0; steps < 400; steps++) {
+		tier_rig_init(&rig, 64 * KIB, 3);
+		rig.flat = true;
+		rig.page_count = 1;
+		rig.page_bytes = steps % 2 ? 512 : 4096;
+		rig.disk.seed = steps;
+		tier_rig_start(&rig);
+		for (uint32_t i = 1, left = steps; i < 60 && left > 0; i++)
+			while (tier_rig_store(&rig, 0, i, 1) != 0 && left > 0 && tier_rig_step(&rig))
+				left--;
+		for (uint32_t i = 1; i < 60; i++)
+			if (i % 2)
+				tier_rig_remove(&rig, 0, i);
+		tier_rig_stop(&rig);
+		tier_rig_start(&rig);
+		for (uint32_t i = 1; i < 60; i++)
+			if (i % 2)
+				assert_false(tier_rig_find(&rig, 0, i));
+		tier_rig_deinit(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_descendants),   cmocka_unit_test(test_absent_parent),
 		cmocka_unit_test(test_stored_again),  cmocka_unit_test(test_way_reclaimed),
 		cmocka_unit_test(test_space),         cmocka_unit_test(test_very_many),
-		cmocka_unit_test(test_before_ready),
+		cmocka_unit_test(test_before_ready),  cmocka_unit_test(test_removed_and_stopped),
 	};
 
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]));
