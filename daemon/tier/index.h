@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the tier holds, in RAM: an entry a block, found by (space, key), and by (space, parent's key) so that descendants
- * can be found. An entry is one piece of memory, as large as its keys and checksums need: TIER_ENTRY_BYTES, 8 bytes a
- * page, and both keys. The two tables take 16 bytes for each block that there may be.
+ * What the tier holds, in RAM: an entry a block, found by (space, key), and by (space, parent's key) so that
+ * descendants can be found. An entry is one piece of memory, as large as its keys and checksums need:
+ * TIER_ENTRY_BYTES, 8 bytes a page, and both keys. The two tables take 16 bytes for each block that there may be.
  *
- * An entry in the index is live. Others may hold it longer (a load, a store, a footer being written): it is freed with
- * the last of them.
+ * An entry in the index is live. Others may hold it longer (a load, a store, a footer being written): it is freed
+ * with the last of them.
  */
 #pragma once
 
@@ -22,8 +22,8 @@
 struct tier_store;
 
 /*
- * A space that has entries. After its removal it is detached: it cannot be found any more, nor can its entries, which are
- * freed in slices.
+ * A space that has entries. After its removal it is detached: it cannot be found any more, nor can its entries, which
+ * are freed in slices.
  */
 struct tier_log_space {
 	struct list link;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loads, in turn: the first in the queue gets all transfers until its pages are under way, in the order in which they are
- * wanted. What is still being written is read when it is there.
+ * Loads, in turn: the first in the queue gets all transfers until its pages are under way, in the order in which they
+ * are wanted. What is still being written is read when it is there.
  */
 #include "base/contract.h"
 #include "daemon/tier/internal.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A tier (daemon/core/tier.h) that is a log: blocks are written one behind the other into segment files, the oldest
- * segment makes room. docs/tier.md tells the whole of it. No system call, clock or thread: time is given, and the disk is
- * a struct disk.
+ * segment makes room. docs/tier.md tells the whole of it. No system call, clock or thread: time is given, and the
+ * disk is a struct disk.
  */
 #pragma once
 
@@ -17,7 +17,8 @@
 #define TIER_SEGMENT_BYTES_MAX (UINT64_C(4) << 30)
 
 struct tier_log_options {
-	struct disk *disk;          /* outlives the tier. Its files are the segments: file_bytes each, files_max of them */
+	/* Outlives the tier. Its files are the segments: file_bytes each, files_max of them. */
+	struct disk *disk;
 	uint32_t blocks_max;        /* held at most; 16 bytes each are allocated at once, the rest as they come */
 	uint64_t write_bytes_per_s; /* 0: no limit */
 	uint64_t seed;              /* random, and secret from those whose blocks are stored */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A block moves to the head: its pages are read, compared with their checksums and written again, a few at a time. Until
- * its new record is complete it is found where it was.
+ * A block moves to the head: its pages are read, compared with their checksums and written again, a few at a time.
+ * Until its new record is complete it is found where it was.
  */
 #include "base/checked.h"
 #include "base/contract.h"

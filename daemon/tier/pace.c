@@ -6,7 +6,10 @@
 
 #define NS_PER_S UINT64_C(1000000000)
 
-/* A measurement of the bytes a second: large enough to be about bandwidth, not about one read; it ends with the reads. */
+/*
+ * A measurement of the bytes a second: large enough to be about bandwidth, not about one read; it ends with the
+ * reads.
+ */
 #define WINDOW_BYTES (UINT64_C(256) << 10)
 #define WINDOW_NS UINT64_C(5000000)
 #define LATENCY_READS_MAX 2

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How fast: what may be written (a bucket of bytes that fills with time), and what reading will take (from what it took).
+ * How fast: what may be written (a bucket of bytes that fills with time), and what reading will take (from what it
+ * took).
  */
 #pragma once
 

@@ -133,8 +133,8 @@ static void window_submit(struct tier_log *log, uint32_t bytes)
 	uint64_t rest = log->segment_bytes - TIER_ALIGN - rebuild->offset;
 
 	rebuild->bytes = rest < bytes ? (uint32_t)rest : bytes;
-	tier_submit(log, &rebuild->transfer, DISK_READ, rebuild->order[rebuild->at].segment, rebuild->offset, rebuild->window,
-		    rebuild->bytes);
+	tier_submit(log, &rebuild->transfer, DISK_READ, rebuild->order[rebuild->at].segment, rebuild->offset,
+		    rebuild->window, rebuild->bytes);
 }
 
 static void segment_end(struct tier_log *log)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Cleaning of the oldest segment, so that it can be written anew. Each of its blocks is dropped, or moved to the head if
- * it was loaded since it was written and is not in RAM; at most half a segment is moved, so that cleaning always wins more
- * than it costs. The segment is free when nothing reads from it any more.
+ * Cleaning of the oldest segment, so that it can be written anew. Each of its blocks is dropped, or moved to the head
+ * if it was loaded since it was written and is not in RAM; at most half a segment is moved, so that cleaning always
+ * wins more than it costs. The segment is free when nothing reads from it any more.
  */
 #include "base/contract.h"
 #include "daemon/tier/internal.h"

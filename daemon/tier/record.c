@@ -177,8 +177,8 @@ void tier_end_write(void *record, const struct tier_life *life, uint64_t segment
 	tier_record_finish(record, TIER_END, life, segment_bytes - TIER_ALIGN, sizeof(*end), 0);
 }
 
-bool tier_end_read(const void *record, const struct tier_life *life, uint64_t segment_bytes, uint64_t *ret_footer_offset,
-		   uint32_t *ret_chunks)
+bool tier_end_read(const void *record, const struct tier_life *life, uint64_t segment_bytes,
+		   uint64_t *ret_footer_offset, uint32_t *ret_chunks)
 {
 	const struct tier_end_record *end = record;
 

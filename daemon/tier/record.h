@@ -9,9 +9,9 @@
  *	chunk     the footer: the items of all the records above, in their order; as many chunks as they need
  *	end       once, in the last TIER_ALIGN bytes: where the chunks begin
  *
- * Each begins with a head. The head names the life of the file in which it was written (sequence, salt) and its place, so
- * that bytes of an earlier life, misplaced ones, and pages that were made to look like records are never taken for
- * records. The salt is random and known to nobody but the files.
+ * Each begins with a head. The head names the life of the file in which it was written (sequence, salt) and its
+ * place, so that bytes of an earlier life, misplaced ones, and pages that were made to look like records are never
+ * taken for records. The salt is random and known to nobody but the files.
  */
 #pragma once
 
@@ -108,8 +108,8 @@ size_t tier_item_bytes(const struct tier_item *item);
 void tier_item_write(void *to, const struct tier_item *item);
 
 /*
- * Reads one item out of n bytes that begin at a multiple of 8, and checks that its fields can be true. Returns the bytes
- * that it takes; 0: it is none.
+ * Reads one item out of n bytes that begin at a multiple of 8, and checks that its fields can be true. Returns the
+ * bytes that it takes; 0: it is none.
  */
 size_t tier_item_read(const void *from, size_t n, struct tier_item *ret_item);
 
@@ -126,8 +126,8 @@ bool tier_segment_read(const void *record, uint32_t file, uint64_t segment_bytes
 
 void tier_end_write(void *record, const struct tier_life *life, uint64_t segment_bytes, uint64_t footer_offset,
 		    uint32_t chunks);
-bool tier_end_read(const void *record, const struct tier_life *life, uint64_t segment_bytes, uint64_t *ret_footer_offset,
-		   uint32_t *ret_chunks);
+bool tier_end_read(const void *record, const struct tier_life *life, uint64_t segment_bytes,
+		   uint64_t *ret_footer_offset, uint32_t *ret_chunks);
 
 /* Bytes in front of a block's pages, and of its whole record. */
 uint64_t tier_block_head_bytes(const struct tier_item *item);

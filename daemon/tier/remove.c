@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Removal. Entries leave the index at once, or in slices where very many descend from one; their keys wait to be written
- * into the log, many in one record, at the latest a tenth of a second later and always before the next block: so what
- * lies before a removal in the log is what it removes, and what lies behind it is not touched by it.
+ * Removal. Entries leave the index at once, or in slices where very many descend from one; their keys wait to be
+ * written into the log, many in one record, at the latest a tenth of a second later and always before the next block:
+ * so what lies before a removal in the log is what it removes, and what lies behind it is not touched by it.
  *
  * Every key that goes gets an item, not only the one that was named: when the log is read again, the blocks between
- * the two may be gone, and with them the way from one to the other. Segments end in the order of their lives, so an item
- * is never gone before what it removes. A block that is being moved is either removed before its new record has its
- * place, and then nothing is written, or its new record lies before the item.
+ * the two may be gone, and with them the way from one to the other. Segments end in the order of their lives, so an
+ * item is never gone before what it removes. A block that is being moved is either removed before its new record has
+ * its place, and then nothing is written, or its new record lies before the item.
  */
 #include "base/checked.h"
 #include "base/contract.h"
@@ -56,7 +56,10 @@ static void emit_later(struct tier_log *log, struct tier_entry *entry)
 {
 	struct tier_removals *removals = &log->removals;
 
-	/* What is read from the log need not be written again; and there is an end to what waits for a log without room. */
+	/*
+	 * What is read from the log need not be written again; and there is an end to what waits for a log without
+	 * room.
+	 */
 	if (!log->ready || removals->keyless > TIER_REMOVALS_WAITING_MAX) {
 		log->stats.write_errors_total += log->ready;
 		entry_done(log, entry);

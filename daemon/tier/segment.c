@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Segments in turn. There is one head, and behind it a spare, which got its new life on disk before anything is written
- * into it: so a block that was said to be stored can be found after a crash, and a segment's old life has ended for good
- * before the next one is taken. Where nothing is free the oldest segment is cleaned, in the order of their lives: what a
- * record of removals forbids lies in older segments or before it in its own, so that record may go when its turn comes.
+ * Segments in turn. There is one head, and behind it a spare, which got its new life on disk before anything is
+ * written into it: so a block that was said to be stored can be found after a crash, and a segment's old life has
+ * ended for good before the next one is taken. Where nothing is free the oldest segment is cleaned, in the order of
+ * their lives: what a record of removals forbids lies in older segments or before it in its own, so that record may
+ * go when its turn comes.
  *
- * When preparing fails nothing more is cleaned for a time that doubles: a drive that takes no writes costs one segment, not
- * all.
+ * When preparing fails nothing more is cleaned for a time that doubles: a drive that takes no writes costs one
+ * segment, not all.
  */
 #include "base/checked.h"
 #include "base/contract.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Any bytes as segment files. The input is a list of pieces that are laid into three files, most of them given a head with a
- * right checksum, since no fuzzer guesses those. The log starts with that, gives all blocks that it believes in, takes
- * one more, removes some, and starts again.
+ * Any bytes as segment files. The input is a list of pieces that are laid into three files, most of them given a head
+ * with a right checksum, since no fuzzer guesses those. The log starts with that, gives all blocks that it believes
+ * in, takes one more, removes some, and starts again.
  *
  * A piece: file and what it is, what it claims, place in units of TIER_ALIGN, length (2), what it claims, bytes.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A disk in RAM. Transfers end when the test says so, in order or not, and fail when it says so. A write changes the file
- * when it ends; one that fails or is under way when the power goes may have changed a part of it.
+ * A disk in RAM. Transfers end when the test says so, in order or not, and fail when it says so. A write changes the
+ * file when it ends; one that fails or is under way when the power goes may have changed a part of it.
  */
 #pragma once
 

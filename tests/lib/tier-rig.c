@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bytes of a page are a stream that begins with its space, number, version and place, so that any page tells whose it is. */
+/*
+ * The bytes of a page are a stream that begins with its space, number, version and place, so that any page tells
+ * whose it is.
+ */
 #include "tests/lib/tier-rig.h"
 
 #include "base/checked.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One piece of work, ended by a crash after each of its transfers in turn, in order and not, with and without torn writes:
- * afterwards all that was said to be stored is there, nothing that was removed, and the log goes on.
+ * One piece of work, ended by a crash after each of its transfers in turn, in order and not, with and without torn
+ * writes: afterwards all that was said to be stored is there, nothing that was removed, and the log goes on.
  */
 #include "tests/lib/harness.h"
 #include "tests/lib/tier-model.h"
