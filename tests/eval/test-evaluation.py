@@ -86,13 +86,20 @@ class Evaluation:
         assert status != 0 and "nonsense" in said, said
 
     def test_cache_of_transformers(self):
-        """client/python/tests/test_transformers.py, with torch"""
+        """client/python/tests/test_transformers.py"""
+        self._pytest("test_transformers.py")
+
+    def test_tensors_of_torch(self):
+        """client/python/tests/test_tensors.py, with the real torch"""
+        self._pytest("test_tensors.py")
+
+    def _pytest(self, file):
         environment = os.environ | {"KVPAGED_BIN": os.path.join(self.build, "daemon/kvpaged"), "HF_HUB_OFFLINE": "1",
                                     "KVCLIENT_LIBRARY": os.path.join(self.build, "client/libkvclient.so.0"),
                                     "PYTHONPATH": os.path.join(self.root, "client/python")}
         tests = os.path.join(self.root, "client/python/tests")
         status, said = run([os.path.join(venv(), "bin/python"), "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                            "--rootdir", tests, os.path.join(tests, "test_transformers.py")], env=environment)
+                            "--rootdir", tests, os.path.join(tests, file)], env=environment)
         assert status == 0 and "passed" in said and "skipped" not in said, said
 
 

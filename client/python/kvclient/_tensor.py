@@ -72,7 +72,13 @@ def _torch_view(tensor: Any, what: str) -> View:
     return View(tensor, tensor.data_ptr(), name, tuple(tensor.shape), tuple(tensor.stride()))
 
 
+_DLPACK_CPU = 1
+
+
 def _foreign_view(array: Array, what: str, dtype: Optional[str], writable: bool) -> View:
+    device = tuple(array.__dlpack_device__()) if hasattr(array, "__dlpack_device__") else (_DLPACK_CPU, 0)
+    if device[0] != _DLPACK_CPU:
+        raise ValueError(f"{what} is not in the CPU's memory (its DLPack device is {device}); copy it there")
     try:
         taken = np.from_dlpack(array) if hasattr(array, "__dlpack__") else np.asarray(memoryview(array))
     except (TypeError, ValueError, RuntimeError, BufferError) as error:

@@ -261,6 +261,9 @@ class KvpagedCache(Cache):
             if tuple(states.shape) != expected or states.dtype != self.dtype:
                 raise ValueError(f"{name} states are {tuple(states.shape)} of {states.dtype}, expected {expected} of "
                                  f"{self.dtype}")
+            if states.device != self.device:
+                raise ValueError(f"{name} states are on {states.device}, and this cache's model was on {self.device}: "
+                                 "all layers must be on one device, and stay there")
         if batch > 1 and not self.simulate:
             raise ValueError(f"a KvpagedCache keeps one sequence, this is a batch of {batch} (or beams): use one for "
                              "each sequence")

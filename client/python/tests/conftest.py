@@ -11,7 +11,12 @@ from typing import Iterator, Optional
 import numpy as np
 import pytest
 
-import kvclient as kv
+# Tests start programs in other directories.
+for _name in ("KVPAGED_BIN", "KVCLIENT_LIBRARY", "PYTHONPATH"):
+    if _name in os.environ:
+        os.environ[_name] = os.pathsep.join(map(os.path.abspath, os.environ[_name].split(os.pathsep)))
+
+import kvclient as kv  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 START_LIMIT_S = 60.0

@@ -167,6 +167,34 @@ def test_paged(client):
     assert len(cache) == 0
 
 
+def test_paged_over_a_restart(daemon):
+    k, v = pair()
+    with kv.Client(daemon.socket) as client, PagedKVCache(num_bits=8, client=client) as cache:
+        page = cache.allocate_page(k, v)
+        daemon.kill()
+        daemon.start()
+        with pytest.raises(kv.Missing):
+            cache.fetch_page(page)
+        again = cache.allocate_page(k, v)
+        assert error(cache.fetch_page(again)[0], k) < 0.007
+        cache.free_page(page)
+        assert len(cache) == 1
+
+
+def test_paged_on_a_closed_client(shared_daemon):
+    k, v = pair()
+    client = kv.Client(shared_daemon.socket)
+    cache = PagedKVCache(num_bits=8, client=client)
+    page = cache.allocate_page(k, v)
+    client.close()
+    for call in (lambda: cache.allocate_page(k, v), lambda: cache.fetch_page(page), cache.memory,
+                 lambda: PagedKVCache(client=client)):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+    cache.free_page(page)
+    cache.close()
+
+
 def test_paged_from_threads(client):
     results = []
     with PagedKVCache(num_bits=8, client=client) as cache:

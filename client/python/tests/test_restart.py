@@ -66,6 +66,30 @@ def test_no_answer_in_time(daemon):
             os.kill(daemon._process.pid, signal.SIGCONT)
 
 
+def test_submitted_over_a_restart(daemon):
+    """Each submitted block has one completion: stored, or lost with the connection."""
+    with kv.Client(daemon.socket, timeout=30) as client:
+        space = client.space("s", EXACT)
+        space.submit(kv.Append("first", *tensors()), 1)
+        assert client.reap(timeout=30)[0].status == kv.Status.OK
+        os.kill(daemon._process.pid, signal.SIGSTOP)
+        for i in range(2, 5):
+            space.submit(kv.Append(f"{i}", *tensors(i)), i)
+        daemon.kill()
+        daemon.start()
+        done: list[kv.Completion] = []
+        tries = 0
+        while len(done) < 3 and tries < 100:
+            done += client.reap(timeout=1)
+            tries += 1
+        assert sorted(one.user_data for one in done) == [2, 3, 4]
+        assert all(one.status < 0 for one in done)  # an errno: the connection went
+        space.submit(kv.Append("last", *tensors(9)), 9)
+        last = client.reap(timeout=30)
+        assert [(one.user_data, one.status) for one in last] == [(9, kv.Status.OK)]
+        assert space.match(["last"]) == 1 and space.match(["first"]) == 0
+
+
 def test_restarts_in_the_middle_of_work(daemon):
     """What was acknowledged is there until the next restart; nothing but a miss is seen of one."""
     with kv.Client(daemon.socket, timeout=30) as client:

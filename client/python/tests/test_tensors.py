@@ -147,6 +147,25 @@ def test_other_libraries(space):
     assert np.array_equal(got.k, k) and np.array_equal(got.v, v)
 
 
+class Elsewhere(Foreign):
+    """One that lies in the memory of a GPU."""
+
+    def __dlpack__(self, **options):
+        raise AssertionError("its memory was asked for")
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+
+def test_other_devices(space):
+    k, v = tensors()
+    with pytest.raises(ValueError, match=r"v is not in the CPU's memory .*\(2, 0\)"):
+        space.put("a", k, Elsewhere(v))
+    with pytest.raises(ValueError, match="k is not in the CPU's memory"):
+        space.fetch(["a"], out=(Elsewhere(k), None))
+    assert space.match(["a"]) == 0
+
+
 class FakeTorch:
     """What is used of a torch tensor, for machines without torch; tests/eval has the real one."""
 
@@ -170,11 +189,12 @@ class FakeTorch:
 
 
 def test_torch_is_used_in_place_and_not_imported(space):
+    before = "torch" in sys.modules  # by another test
     k, v = tensors()
     space.put("a", FakeTorch(k, "torch.float32"), FakeTorch(v, "torch.float32"))
     out = np.zeros_like(k)
     space.fetch(["a"], out=(FakeTorch(out, "torch.float32"), None), strict=True)
-    assert np.array_equal(out, k) and "torch" not in sys.modules
+    assert np.array_equal(out, k) and ("torch" in sys.modules) == before
     with pytest.raises(ValueError, match="cpu"):
         space.put("b", FakeTorch(k, "torch.float32", "cuda"), v)
     with pytest.raises(ValueError, match="torch.float64"):
@@ -194,3 +214,8 @@ def test_real_torch(space):
     space.fetch(["a"], out=(half, None), strict=True)
     assert torch.equal(half, k.to(torch.bfloat16))
     assert EXACT.dtype == "f32"
+    for word, wrong in (("is on meta", k.to("meta")), ("torch.float64", k.double()), ("plain", k.to_sparse()),
+                        (r"\.contiguous\(\)", torch.zeros(2, 4, 16, 32).transpose(2, 3)), ("shape", k[0])):
+        with pytest.raises(ValueError, match=word):
+            space.put("b", wrong, v)
+    assert space.match(["b"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import subprocess
 import sys
 import warnings
@@ -280,6 +281,56 @@ def test_padding_and_embeddings_are_not_kept(client, model, name):
     shifted = make_cache(client, model, model_id=name)
     model(ids, position_ids=torch.arange(5, 105)[None], past_key_values=shifted)
     assert shifted.blocks_stored == 0
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A directory with a small model and a tokenizer of words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["?", "The", "mill", "stands", "by", "the", "river", "and", "runs", "to", "sea", ",", "."]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?").save_pretrained(tmp_path)
+    make_model().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_readme(daemon, saved, monkeypatch, capsys):
+    """The program in README.md, with another model's name."""
+    text = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    program = next(part for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "transformers" in part)
+    program, n = re.subn(r'"HuggingFaceTB/[^"]*"', repr(str(saved)), program)
+    assert n == 1
+    monkeypatch.setenv("KVPAGED_SOCKET", daemon.socket)
+    for cached in ("0", "256"):
+        exec(compile(program, "README.md", "exec"), {})
+        assert capsys.readouterr().out.split()[0] == cached
+
+
+def test_closed_client(shared_daemon, model, name):
+    client = kv.Client(shared_daemon.socket)
+    cache = make_cache(client, model, model_id=name)
+    client.close()
+    for call in (lambda: cache.prefill(some_tokens(100)), lambda: model(some_tokens(100), past_key_values=cache),
+                 lambda: make_cache(client, model)):
+        with pytest.raises(ValueError, match="the client is closed"):
+            call()
+
+
+def test_wrong_states(client, model):
+    right = torch.zeros(1, 2, 5, 16)
+    for word, wrong in (("expected", torch.zeros(1, 3, 5, 16)), ("expected", torch.zeros(1, 2, 5, 8)),
+                        ("float64", right.double()), ("on meta", right.to("meta")), ("expected", right[0])):
+        cache = make_cache(client, model)
+        for states in ((wrong, right), (right, wrong)):
+            with pytest.raises(ValueError, match=word):
+                cache.update(*states, 0)
+        assert cache.get_seq_length() == 0
+        cache.update(right, right, 0)
+    scattered = torch.arange(160.0).reshape(1, 2, 16, 5).transpose(2, 3)
+    assert torch.equal(make_cache(client, model).update(scattered, right, 0)[0], scattered)
 
 
 def test_values_that_cannot_be_stored(client, name):
