@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A segment is as long as it should be only once all of it is allocated, as fallocate() sets the length last: what a
- * daemon that was killed left half made has another length and is made anew.
+ * A segment is as long as it should be only once all of it is there, as its length grows last: what a daemon that was
+ * killed left half made has another length and is made anew.
+ *
+ * Past the page cache, a segment is written once before it is used. What is only allocated costs a file system a change
+ * of its own at the first write, and ext4 and XFS let a write that does not cover whole blocks wait for all others of
+ * the file then: pages of 26.5 KiB were stored at 16 MB/s where 64 KiB went at a gigabyte.
  */
 #include "daemon/host/disk-files.h"
 
 #include "base/cleanup.h"
 #include "base/contract.h"
+#include "base/units.h"
 #include "daemon/host/disk-probe.h"
 
 #include <dirent.h>
@@ -24,6 +29,8 @@
 #define NAME_PREFIX "segment-"
 #define NAME_BYTES 32
 #define TRIES_MAX 100
+#define ZEROS_BYTES (256 * KIB)
+#define ZEROS_ALIGN 4096
 
 static void disk_files_closep(struct disk_files *files)
 {
@@ -208,18 +215,41 @@ void disk_files_close(struct disk_files *files)
 
 /* --- Making and removing files -------------------------------------------------------------------- */
 
-/*
- * Where the file system cannot allocate, the file gets its length only, and writing to it may fail for want of space.
- */
-static int allocate_file(int fd, uint64_t bytes)
+static int write_zeros(int fd, uint64_t bytes)
 {
+	static _Alignas(ZEROS_ALIGN) uint8_t zeros[ZEROS_BYTES];
+
+	for (uint64_t at = 0; at < bytes;) {
+		uint64_t left = bytes - at;
+		ssize_t n = pwrite(fd, zeros, left < sizeof(zeros) ? left : sizeof(zeros), (off_t)at);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0)
+			return -ENOSPC;
+		at += n > 0 ? (uint64_t)n : 0;
+	}
+	return 0;
+}
+
+/*
+ * Where the file system cannot allocate, a file that is not written at once gets its length only, and writing to it may
+ * fail for want of space.
+ */
+static int allocate_file(const struct disk_files *files, int fd)
+{
+	int mode = files->direct ? FALLOC_FL_KEEP_SIZE : 0;
 	int r;
 
 	do
-		r = fallocate(fd, 0, 0, (off_t)bytes) < 0 ? -errno : 0;
+		r = fallocate(fd, mode, 0, (off_t)files->file_bytes) < 0 ? -errno : 0;
 	while (r == -EINTR);
+	if (r < 0 && r != -EOPNOTSUPP)
+		return r;
+	if (files->direct)
+		return write_zeros(fd, files->file_bytes);
 	if (r == -EOPNOTSUPP)
-		r = ftruncate(fd, (off_t)bytes) < 0 ? -errno : 0;
+		r = ftruncate(fd, (off_t)files->file_bytes) < 0 ? -errno : 0;
 	return r;
 }
 
@@ -237,7 +267,7 @@ static int make_whole(const struct disk_files *files, int fd)
 		return 0;
 	if (ftruncate(fd, 0) < 0)
 		return -errno;
-	r = allocate_file(fd, files->file_bytes);
+	r = allocate_file(files, fd);
 	if (r < 0)
 		return r;
 	return fsync(files->directory_fd) < 0 ? -errno : 0;
