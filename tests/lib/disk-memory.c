@@ -200,7 +200,9 @@ bool disk_memory_step(struct disk_memory *disk)
 	if (disk->queued == 0)
 		return false;
 	io = take(disk);
-	if (fails(disk, io)) {
+	if (disk->closed) {
+		result = -ECANCELED;
+	} else if (fails(disk, io)) {
 		result = disk->fault.result;
 		if (io->verb == DISK_WRITE && disk->fault.half)
 			(void)perform(disk, io, io->bytes / 2);
@@ -214,16 +216,22 @@ bool disk_memory_step(struct disk_memory *disk)
 	return true;
 }
 
-void disk_memory_crash(struct disk_memory *disk, bool torn)
+void disk_memory_tear(struct disk_memory *disk, bool torn)
 {
-	list_for_each_safe(node, after, &disk->queue) {
+	list_for_each(node, &disk->queue) {
 		const struct disk_io *io = list_entry(node, struct disk_io, link);
 		uint64_t part = torn && disk->seed ? disk_memory_random(&disk->seed) % 3 : 0;
 
 		if (io->verb == DISK_WRITE && part > 0)
 			(void)perform(disk, io, (uint32_t)(io->bytes / 512 * part / 2 * 512));
-		list_unlink(node);
 	}
+}
+
+void disk_memory_crash(struct disk_memory *disk, bool torn)
+{
+	disk_memory_tear(disk, torn);
+	list_for_each_safe(node, after, &disk->queue)
+		list_unlink(node);
 	disk->queued = 0;
 }
 
@@ -233,6 +241,7 @@ void disk_memory_reopen(struct disk_memory *disk)
 	buffers_free(disk);
 	disk->fault = (struct disk_memory_fault){ 0 };
 	disk->counted = 0;
+	disk->closed = false;
 	for (uint32_t i = 0; i < disk->disk.files_max; i++) {
 		disk->files[i].open = false;
 		disk->existed[i] = disk->files[i].bytes != NULL;

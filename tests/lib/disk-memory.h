@@ -40,6 +40,7 @@ struct disk_memory {
 	uint64_t removed;   /* files */
 	uint64_t files_possible; /* creating more fails with ENOSPC */
 	struct list buffers;
+	bool closed; /* all that is under way ends with -ECANCELED, also what is submitted from now on */
 };
 
 void disk_memory_init(struct disk_memory *disk, uint64_t file_bytes, uint32_t files_max, unsigned depth);
@@ -50,6 +51,9 @@ bool disk_memory_step(struct disk_memory *disk);
 
 /* Power or process gone: nothing that is under way ends. torn: writes may have been done in part. */
 void disk_memory_crash(struct disk_memory *disk, bool torn);
+
+/* The same, but what is under way stays so: close the disk, and it ends in vain. */
+void disk_memory_tear(struct disk_memory *disk, bool torn);
 
 /* Opened again by the next process. */
 void disk_memory_reopen(struct disk_memory *disk);
