@@ -33,6 +33,7 @@ struct fetching {
 	uint64_t begin_ns;
 	uint32_t verb;
 	uint32_t space_id;
+	uint64_t space_life;
 	uint32_t ttl_ms; /* 0: without leases */
 	bool prefetch;
 	struct page_range range;
@@ -86,6 +87,7 @@ enum verb_result fetching_begin(struct core_session *session, const Request *req
 		.begin_ns = core->now_ns,
 		.verb = core->verb,
 		.space_id = body->space_id,
+		.space_life = core->spaces[body->space_id].life,
 		.ttl_ms = ttl_ms,
 		.prefetch = body->prefetch,
 		.range = *range,
@@ -308,6 +310,8 @@ static int part_prepare(struct core *core, struct part *part)
 
 	if (part->key_bytes == 0)
 		return KVP_INVALID;
+	if (!space_stands(core, fetching->space_id, fetching->space_life))
+		return KVP_MISS;
 	block = block_find(core, fetching->space_id, block_key_of(part));
 	if (!block)
 		return part_load(core, part);

@@ -89,6 +89,7 @@ struct space_totals {
 
 struct space {
 	bool live;
+	uint64_t life; /* which of all spaces that ever were; numbers are given anew */
 	struct page_schema schema;
 	uint32_t page_count;
 	struct tier_space digest;
@@ -257,6 +258,7 @@ struct core {
 	bool stopping;
 
 	struct space spaces[KVP_SPACES_MAX + 1];
+	uint64_t space_lives;
 	struct block *blocks;         /* [blocks_count + 1] */
 	struct policy_entry *entries; /* [blocks_count + 1] */
 	uint32_t free_block;

@@ -126,6 +126,7 @@ int space_create(struct core *core, const struct space_request *request, uint32_
 		return KVP_TOO_MANY;
 	}
 	space->live = true;
+	space->life = ++core->space_lives;
 	space->first_event = core->events_last + 1;
 	entry_fill(core, id, request);
 	counter_add(core, spaces, 1);

@@ -26,6 +26,7 @@ struct append_page {
 struct append {
 	struct op op;
 	uint32_t space_id;
+	uint64_t space_life;
 	uint32_t tokens;
 	uint32_t block; /* 0: not resolved yet */
 	uint64_t generation;
@@ -173,6 +174,8 @@ static enum op_progress append_step(struct core_session *session, struct op *op)
 	struct core *core = session->core;
 	uint64_t copied = 0;
 
+	if (!space_stands(core, append->space_id, append->space_life))
+		return append_fail(session, append, KVP_NO_SPACE_NAMED);
 	if (!append->block) {
 		int r = block_resolve(session, append);
 
@@ -273,6 +276,7 @@ enum verb_result verb_append(struct core_session *session, const Request *reques
 	append = append_new(request);
 	if (!append)
 		return reply_fail(reply, KVP_TOO_MANY, "out of memory");
+	append->space_life = space->life;
 	op_queue(session, &append->op);
 	return VERB_QUEUED;
 }

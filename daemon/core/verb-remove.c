@@ -26,6 +26,7 @@ struct removal_key {
 struct removal {
 	struct op op;
 	uint32_t space_id;
+	uint64_t space_life;
 	uint32_t next;
 	uint32_t n;
 	uint8_t status[KVP_ITEMS_MAX];
@@ -62,12 +63,25 @@ static bool delete_one(struct core *core, struct removal *removal, uint32_t *bud
 	return gone;
 }
 
+/* The session dropped the space that it meant. */
+static enum op_progress space_gone(struct core_session *session, const struct op *op)
+{
+	Reply reply = KVPAGED__V1__REPLY__INIT;
+
+	reply.id = op->id;
+	(void)reply_fail(&reply, KVP_NO_SPACE_NAMED, "the space was dropped by a request before this one");
+	reply_send(session, &reply, 0);
+	return OP_DONE;
+}
+
 static enum op_progress delete_step(struct core_session *session, struct op *op)
 {
 	struct removal *removal = list_entry(op, struct removal, op);
 	Reply reply = KVPAGED__V1__REPLY__INIT;
 	uint32_t budget = REMOVE_BATCH;
 
+	if (!space_stands(session->core, removal->space_id, removal->space_life))
+		return space_gone(session, op);
 	for (; removal->next < removal->n; removal->next++)
 		if (!delete_one(session->core, removal, &budget))
 			return OP_MORE;
@@ -80,9 +94,10 @@ static enum op_progress delete_step(struct core_session *session, struct op *op)
 enum verb_result verb_delete(struct core_session *session, const Request *request, Reply *reply)
 {
 	const Kvpaged__V1__Delete *body = request->delete_;
+	const struct space *space = space_of(session, body->space_id, reply);
 	struct removal *removal;
 
-	if (!space_of(session, body->space_id, reply))
+	if (!space)
 		return VERB_REPLY;
 	if (body->n_keys > KVP_ITEMS_MAX)
 		return reply_fail(reply, KVP_RANGE, "at most 1024 keys in a request");
@@ -94,6 +109,7 @@ enum verb_result verb_delete(struct core_session *session, const Request *reques
 		return reply_fail(reply, KVP_TOO_MANY, "out of memory");
 	removal->op = (struct op){ .id = request->id, .step = delete_step, .destroy = removal_destroy };
 	removal->space_id = body->space_id;
+	removal->space_life = space->life;
 	removal->n = (uint32_t)body->n_keys;
 	memset(removal->status, KVP_MISS, sizeof(removal->status));
 	for (size_t i = 0; i < body->n_keys; i++) {
@@ -108,7 +124,8 @@ enum verb_result verb_delete(struct core_session *session, const Request *reques
 
 struct eviction {
 	struct op op;
-	uint32_t space_id;
+	uint32_t space_id; /* 0: any */
+	uint64_t space_life;
 	uint64_t bytes_wanted;
 	uint64_t blocks_wanted;
 	uint64_t bytes;
@@ -127,6 +144,8 @@ static enum op_progress evict_step(struct core_session *session, struct op *op)
 	Kvpaged__V1__EvictReply answer = KVPAGED__V1__EVICT_REPLY__INIT;
 	Reply reply = KVPAGED__V1__REPLY__INIT;
 
+	if (eviction->space_id != 0 && !space_stands(core, eviction->space_id, eviction->space_life))
+		return space_gone(session, op);
 	for (unsigned i = 0;
 	     eviction->bytes < eviction->bytes_wanted && eviction->blocks < eviction->blocks_wanted; i++) {
 		uint64_t bytes;
@@ -163,6 +182,7 @@ enum verb_result verb_evict(struct core_session *session, const Request *request
 		return reply_fail(reply, KVP_TOO_MANY, "out of memory");
 	eviction->op = (struct op){ .id = request->id, .step = evict_step, .destroy = eviction_destroy };
 	eviction->space_id = body->space_id;
+	eviction->space_life = session->core->spaces[body->space_id].life;
 	eviction->bytes_wanted = body->all || body->bytes == 0 ? UINT64_MAX : body->bytes;
 	eviction->blocks_wanted = body->all || body->blocks == 0 ? UINT64_MAX : body->blocks;
 	op_queue(session, &eviction->op);

@@ -56,6 +56,15 @@ void op_queue(struct core_session *session, struct op *op);
 /* The open space of this id, or NULL with the reply failed. */
 struct space *space_of(struct core_session *session, uint32_t space_id, Reply *reply);
 
+/*
+ * Whether the space is the one that the session had open when the request came. What is done later has to ask: the
+ * session itself may have sent a DropSpace before, and another space can have its number by now.
+ */
+static inline bool space_stands(const struct core *core, uint32_t space_id, uint64_t life)
+{
+	return core->spaces[space_id].live && core->spaces[space_id].life == life;
+}
+
 /* Whether the key's length is within limits. */
 static inline bool key_valid(ProtobufCBinaryData key)
 {
