@@ -37,19 +37,28 @@ static uint32_t victim_any(struct core *core)
 	return best;
 }
 
-/* The best victim that nobody pins, or 0. Pinned ones are in use: they go to the end of their policy's order. */
+/*
+ * The best victim that nobody pins, or 0. Pinned ones are in use: they go to the end of their policy's order, of their
+ * priority, so they are held until one was found, lest they hide those of higher priorities.
+ */
 static uint32_t victim_unpinned(struct core *core, uint32_t space_id)
 {
-	hazard_look(core);
-	for (unsigned passed = 0; passed < PINNED_VICTIMS_MAX; passed++) {
-		uint32_t block = space_id ? victim_of(core, space_id) : victim_any(core);
+	uint32_t passed[PINNED_VICTIMS_MAX], n = 0, block;
 
-		if (!block || !hazard_shields(core, block))
-			return block;
-		block_use(core, block);
-		counter_add(core, evictions_pinned_total, 1);
+	hazard_look(core);
+	for (;;) {
+		block = space_id ? victim_of(core, space_id) : victim_any(core);
+		if (!block || !hazard_shields(core, block) || n == PINNED_VICTIMS_MAX)
+			break;
+		block_hold(core, block);
+		passed[n++] = block;
 	}
-	return 0;
+	for (uint32_t i = 0; i < n; i++) {
+		block_use(core, passed[i]);
+		block_unhold(core, passed[i]);
+	}
+	counter_add(core, evictions_pinned_total, n);
+	return block && !hazard_shields(core, block) ? block : 0;
 }
 
 int evict_one(struct core *core, uint32_t space_id, enum kvp_fate fate, uint64_t *ret_bytes)

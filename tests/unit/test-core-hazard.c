@@ -173,6 +173,33 @@ static void test_pinned_stays(void **state)
 	rig_stop(&scene.rig);
 }
 
+/* A soft pin keeps a block longer than others, not for ever: when all those are pinned, it goes. */
+static void test_priority_behind_pinned(void **state)
+{
+	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
+	Kvpaged__V1__Pin body = KVPAGED__V1__PIN__INIT;
+	ProtobufCBinaryData keys[1] = { { .data = (uint8_t *)"d", .len = 1 } };
+	struct scene scene;
+
+	scene_start(&scene);
+	for (char key[2] = "a"; key[0] <= 'c'; key[0]++)
+		pin(&scene, (unsigned)(key[0] - 'a'), key);
+	body.space_id = scene.space;
+	body.n_keys = 1;
+	body.keys = keys;
+	body.priority = 5;
+	body.ttl_ms = 60000;
+	request.verb_case = KVPAGED__V1__REQUEST__VERB_PIN;
+	request.pin = &body;
+	assert_int_equal(rig_call(scene.writer, &request)->items->item_status.data[0], KVP_OK);
+	advance(&scene, 5);
+	assert_int_equal(append(&scene, "e"), KVP_OK);
+	assert_int_equal(number_of(&scene, "d"), 0);
+	assert_int_not_equal(number_of(&scene, "a"), 0);
+	assert_int_equal(counter(&scene, "evictions_pinned_total"), 3);
+	rig_stop(&scene.rig);
+}
+
 static void test_everything_pinned(void **state)
 {
 	struct scene scene;
@@ -526,6 +553,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_control_memory),
 	cmocka_unit_test(test_control_quota),
 	cmocka_unit_test(test_pinned_stays),
+	cmocka_unit_test(test_priority_behind_pinned),
 	cmocka_unit_test(test_everything_pinned),
 	cmocka_unit_test(test_limbo),
 	cmocka_unit_test(test_lease_and_pin),
