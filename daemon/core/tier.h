@@ -72,7 +72,7 @@ struct tier_client {
 
 	/*
 	 * Whether the block is in RAM, asked before the tier drops or moves its copy. If it is, the core takes note
-	 * that the copy goes, and stores the block anew when that is worth it.
+	 * that the copy goes, and stores the block anew if it was read meanwhile.
 	 */
 	bool (*resident)(void *context, const struct tier_block *block);
 };

@@ -86,8 +86,10 @@ void tiering_completed(struct core *core, uint32_t block)
 
 void tiering_read(struct core *core, uint32_t block)
 {
-	if (block_complete(core, block))
-		admit(core, block);
+	if (!block_complete(core, block))
+		return;
+	core->blocks[block].read = true;
+	admit(core, block);
 }
 
 void tiering_forget(struct core *core, uint32_t block)
@@ -162,6 +164,7 @@ static int store(struct core *core, uint32_t block)
 	list_unlink(&b->to_store);
 	b->below = true;
 	b->storing = true;
+	b->read = false;
 	core->storing_bytes += b->slot_bytes;
 	block_tie(core, block);
 	return 0;
@@ -230,7 +233,10 @@ static uint32_t space_of_digest(const struct core *core, const struct tier_space
 	return 0;
 }
 
-/* The copy goes: it is written again, which costs no reading. */
+/*
+ * The copy goes: it is written again, which costs no reading, if the block was read since the last time. What nobody
+ * reads is not: a tier smaller than what is resident would be written for ever.
+ */
 bool tiering_resident(void *context, const struct tier_block *described)
 {
 	struct core *core = context;
@@ -242,7 +248,8 @@ bool tiering_resident(void *context, const struct tier_block *described)
 	if (!block || !b->below || b->storing || !block_complete(core, block))
 		return false;
 	b->below = false;
-	admit(core, block);
+	if (b->read)
+		admit(core, block);
 	return true;
 }
 

@@ -10,8 +10,8 @@
  * A victim that the tier lacks is dropped: nobody waits for a disk to store something. Only when somebody asked for the
  * eviction it is written as it goes, if it was admitted and not too much is being written; its memory follows then.
  *
- * The tier may drop a block at any time; one that is resident then waits to be stored again. Stores tie their block:
- * its memory stays until the transfer ends, whatever becomes of it.
+ * The tier may drop a block at any time; one that is resident then waits to be stored again if it was read since it was
+ * stored. Stores tie their block: its memory stays until the transfer ends, whatever becomes of it.
  */
 #pragma once
 

@@ -410,15 +410,25 @@ static void test_deleted_below(void **state)
 	scene_end(scene);
 }
 
-/* A copy that is reclaimed while its block is resident is written again. */
+/*
+ * A copy that is reclaimed while its block is resident is written again, once for each time that it was read: a tier
+ * smaller than what is resident would be written without end.
+ */
 static void test_reclaimed_while_resident(void **state)
 {
 	struct scene *scene = scene_new(CORE_TIER_ADMIT_ALL, 100);
 
 	append(scene, "a", NULL, 1);
+	assert_bytes(scene, "a", 1);
 	assert_true(tier_memory_drop(&scene->tier, 0));
 	rig_run(&scene->rig);
 	assert_int_equal(scene->tier.n_stores, 2);
+	assert_true(tier_memory_drop(&scene->tier, 0));
+	rig_run(&scene->rig);
+	assert_int_equal(scene->tier.n_stores, 2);
+	assert_bytes(scene, "a", 1);
+	rig_run(&scene->rig);
+	assert_int_equal(scene->tier.n_stores, 3);
 	evict_all(scene);
 	assert_bytes(scene, "a", 1);
 	scene_end(scene);
