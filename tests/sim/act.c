@@ -103,25 +103,27 @@ static bool is_pinned(const struct sim *sim, uint32_t number)
 	return false;
 }
 
+static uint32_t priority_of(const struct sim *sim, uint32_t space, uint32_t key)
+{
+	struct block_view view;
+
+	return sim_find(sim, space, key, &view) ? sim_priority_of(sim, space, key, &view) : 0;
+}
+
 /* The lowest priority of those that can be evicted for sure. */
 static struct victim victim_expected(const struct sim *sim, uint32_t space)
 {
 	struct victim victim = { 0 };
 
 	for (uint32_t key = 0; key < sim->setup.keys; key++) {
-		const struct sim_key *known = &sim->keys[space][key];
 		struct block_view view;
-		uint32_t priority;
 
 		if (!sim_find(sim, space, key, &view) || !sim_complete(&view) ||
-		    sim_leases_of(sim, space, key, view.generation, true) > 0 || is_pinned(sim, view.number) ||
+		    sim_leases_of(sim, &view, true) > 0 || is_pinned(sim, view.number) ||
 		    has_child(sim, space, view.descriptor->key_hash))
 			continue;
-		priority = known->priority_generation == view.generation && known->priority_until_ns > sim->now_ns
-				   ? known->priority
-				   : 0;
-		if (!victim.any || priority < victim.priority)
-			victim = (struct victim){ true, priority };
+		if (!victim.any || priority_of(sim, space, key) < victim.priority)
+			victim = (struct victim){ true, priority_of(sim, space, key) };
 	}
 	return victim;
 }
@@ -135,6 +137,7 @@ static void evict_one(struct sim_peer *peer, const struct sim_step *step)
 	uint32_t priorities[SIM_KEYS_MAX];
 
 	exactly.value &= ~1u;
+	sim_time(sim, 2 * NS_PER_MS, false); /* pins that a scan saw a moment ago count as well */
 	sim_settle(sim, true);
 	sim_peers_reap(sim);
 	sim_watch(sim);
@@ -142,9 +145,7 @@ static void evict_one(struct sim_peer *peer, const struct sim_step *step)
 		return;
 	victim = victim_expected(sim, step->space);
 	for (uint32_t key = 0; key < sim->setup.keys; key++)
-		priorities[key] = sim->keys[step->space][key].priority_until_ns > sim->now_ns
-					  ? sim->keys[step->space][key].priority
-					  : 0;
+		priorities[key] = priority_of(sim, step->space, key);
 	sim->answer = (struct sim_answer){ 0 };
 	sim_request(peer, &exactly);
 	sim_run(sim, 100);

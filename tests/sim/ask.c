@@ -20,6 +20,7 @@ struct sim_ask *sim_ask_new(struct sim_peer *peer, const struct sim_step *step)
 	ask->step = *step;
 	ask->space = step->space;
 	ask->sent_ns = peer->sim->now_ns;
+	ask->drops = peer->sim->drops[step->space];
 	ask->had_space = peer->open >> step->space & 1;
 	list_push_back(&peer->asks, &ask->link);
 	return ask;

@@ -243,7 +243,7 @@ uint64_t sim_pinned(const struct sim *sim, uint32_t uid, bool most)
 	return sum;
 }
 
-uint32_t sim_leases_of(const struct sim *sim, uint32_t space, uint32_t key, uint64_t generation, bool most)
+uint32_t sim_leases_of(const struct sim *sim, const struct block_view *view, bool most)
 {
 	uint32_t n = 0;
 
@@ -251,11 +251,18 @@ uint32_t sim_leases_of(const struct sim *sim, uint32_t space, uint32_t key, uint
 		for (unsigned k = 0; sim->peers[i].session && k < SIM_LEASES_MAX; k++) {
 			const struct sim_held *lease = &sim->peers[i].leases[k];
 
-			n += lease->used && lease->space == space && lease->key == key &&
-			     lease->generation == generation && (most || lease->until_least_ns > sim->now_ns);
+			n += lease->used && lease->number == view->number && lease->generation == view->generation &&
+			     (most || lease->until_least_ns > sim->now_ns);
 		}
 	}
 	return n;
+}
+
+uint32_t sim_priority_of(const struct sim *sim, uint32_t space, uint32_t key, const struct block_view *view)
+{
+	const struct sim_key *known = &sim->keys[space][key];
+
+	return known->priority_life == sim_life(view) && known->priority_until_ns > sim->now_ns ? known->priority : 0;
 }
 
 /* ---- Floors ---- */
@@ -317,7 +324,7 @@ void sim_floors_crash(struct sim *sim, bool crashed)
 				known->floor = known->floor_safe;
 			known->floor_safe = known->floor;
 			known->present = false;
-			known->priority = 0;
+			known->priority_life = 0;
 		}
 	}
 }

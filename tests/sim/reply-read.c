@@ -176,18 +176,11 @@ void sim_reply_keep(struct sim_peer *peer, struct sim_ask *ask, const Kvpaged__V
 			continue;
 		known->priority = ask->step.verb == SIM_PIN ? ask->max : 0;
 		known->priority_until_ns = sim->now_ns + ask->ttl_ms * NS_PER_MS;
-		known->priority_generation = view.generation;
+		known->priority_life = sim_life(&view);
 	}
 }
 
 /* ---- List, Why ---- */
-
-static uint32_t priority_of(const struct sim *sim, uint32_t space, uint32_t key, uint64_t generation)
-{
-	const struct sim_key *known = &sim->keys[space][key];
-
-	return known->priority_generation == generation && known->priority_until_ns > sim->now_ns ? known->priority : 0;
-}
 
 static uint32_t children_of(const struct sim *sim, uint32_t space, const struct block_view *view)
 {
@@ -211,14 +204,14 @@ static void told_check(struct sim *sim, uint32_t space, uint32_t key, const stru
 {
 	if (told->tokens != view->tokens || told->ready != pages_ready(view))
 		sim_fail(sim, "a block's tokens or pages are told wrong");
-	if (told->leases < sim_leases_of(sim, space, key, view->generation, false) ||
-	    told->leases > sim_leases_of(sim, space, key, view->generation, true))
+	if (told->leases < sim_leases_of(sim, view, false) ||
+	    told->leases > sim_leases_of(sim, view, true))
 		sim_fail(sim, "a block is said to have %u leases", told->leases);
 	if (told->children != children_of(sim, space, view))
 		sim_fail(sim, "a block is said to have %u children", told->children);
-	if (told->priority != priority_of(sim, space, key, view->generation))
+	if (told->priority != sim_priority_of(sim, space, key, view))
 		sim_fail(sim, "a block is said to have priority %u instead of %u", told->priority,
-			 priority_of(sim, space, key, view->generation));
+			 sim_priority_of(sim, space, key, view));
 }
 
 static void list_item_check(struct sim *sim, uint32_t space, const Kvpaged__V1__ListItem *item)

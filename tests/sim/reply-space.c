@@ -125,6 +125,7 @@ void sim_reply_drop(struct sim_peer *peer, struct sim_ask *ask, const Kvpaged__V
 	for (uint32_t key = 0; key < sim->setup.keys; key++)
 		sim_floor_raise(sim, space, key, ask->space_floors[space % SIM_SHAPES * sim->setup.keys + key]);
 	sim->ids[space] = 0;
+	sim->drops[space]++;
 	peer->open &= ~(1u << space);
 }
 

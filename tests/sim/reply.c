@@ -117,10 +117,6 @@ static void append_failed(struct sim_peer *peer, struct sim_ask *ask, uint32_t s
 	case KVP_NO_SPACE:
 	case KVP_STALE:
 		return;
-	case KVP_NO_SPACE_NAMED:
-		if (!(peer->open >> ask->space & 1))
-			return; /* dropped meanwhile */
-		break;
 	}
 	sim_fail(sim, "an append was answered %s", status_name(status));
 }
@@ -199,6 +195,15 @@ static bool is_protest(struct sim_peer *peer, const struct sim_ask *ask, const K
 	return ask && ask->step.verb == SIM_GARBAGE && reply->status == KVP_UNSUPPORTED;
 }
 
+/* The session itself dropped the space by a request before this one. */
+static bool is_too_late(const struct sim_peer *peer, const struct sim_ask *ask)
+{
+	bool any_space = ask->verb == KVPAGED__V1__REQUEST__VERB_EVICT && ask->step.value % 2;
+
+	return in_order(ask) && checks[ask->verb].of_space && !any_space &&
+	       peer->sim->drops[ask->space] != ask->drops;
+}
+
 static void body_check(struct sim_peer *peer, const struct sim_ask *ask, const Kvpaged__V1__Reply *reply)
 {
 	int verb = reply->status == KVP_OK ? checks[ask->verb].verb : KVPAGED__V1__REPLY__VERB__NOT_SET;
@@ -226,6 +231,8 @@ void sim_reply(struct sim_peer *peer, const Kvpaged__V1__Reply *reply, unsigned 
 	if (sim->stopping && !ask->later)
 		sim_status_check(sim, ask, reply->status, KVP_STOPPING);
 	else if (checks[ask->verb].of_space && !ask->later && !ask->had_space)
+		sim_status_check(sim, ask, reply->status, KVP_NO_SPACE_NAMED);
+	else if (is_too_late(peer, ask))
 		sim_status_check(sim, ask, reply->status, KVP_NO_SPACE_NAMED);
 	else
 		checks[ask->verb].check(peer, ask, reply);

@@ -128,9 +128,9 @@ struct sim_key {
 	uint32_t floor_safe; /* likewise after a crash */
 	uint64_t floor_ns;   /* when floor was raised */
 	bool present;        /* complete and resident, as events tell */
-	uint32_t priority; /* of the block of priority_generation */
+	uint32_t priority; /* of the block of priority_life */
 	uint64_t priority_until_ns;
-	uint64_t priority_generation;
+	uint64_t priority_life;
 };
 
 /* A block that somebody holds, by a lease or a pin: nothing of it may change. */
@@ -179,6 +179,7 @@ struct sim_ask {
 	uint32_t layer_begin, layer_end, head_begin, head_end;
 	uint32_t version;
 	uint32_t parent; /* key + 1; 0: none */
+	uint32_t drops;  /* of the space, when it was sent */
 	uint32_t pages[SIM_PAGES_MAX];
 	bool bad[SIM_PAGES_MAX];
 	uint64_t staging_begin, staging_end;
@@ -241,6 +242,7 @@ struct sim {
 	struct tier *tier;
 	struct disk_memory disk;
 	uint64_t now_ns;
+	uint64_t ticked_ns; /* what was over by then has ended */
 	uint64_t incarnation;
 	bool runnable; /* core_run() is to be called */
 	struct sim_peer peers[SIM_PEERS_MAX + 1];
@@ -252,6 +254,7 @@ struct sim {
 	struct sim_key keys[SIM_SPACES][SIM_KEYS_MAX];
 	uint32_t ids[SIM_SPACES];         /* of live spaces; 0: there is none */
 	uint32_t of_id[KVP_SPACES_MAX + 1]; /* space + 1 */
+	uint32_t drops[SIM_SPACES]; /* how often each was dropped */
 	uint64_t events_last;
 	struct sim_event events[SIM_EVENTS_MAX]; /* of this step */
 	uint32_t n_events;
@@ -354,7 +357,13 @@ void sim_floors_crash(struct sim *sim, bool crashed);
 uint32_t sim_floor_now(const struct sim *sim, uint32_t space, uint32_t key);
 /* What leases of this user hold; those that may have ended or not count with most only. */
 uint64_t sim_pinned(const struct sim *sim, uint32_t uid, bool most);
-uint32_t sim_leases_of(const struct sim *sim, uint32_t space, uint32_t key, uint64_t generation, bool most);
+uint32_t sim_leases_of(const struct sim *sim, const struct block_view *view, bool most);
+uint32_t sim_priority_of(const struct sim *sim, uint32_t space, uint32_t key, const struct block_view *view);
+/* Tells this life of this number from all others. */
+static inline uint64_t sim_life(const struct block_view *view)
+{
+	return view->generation << 16 | view->number;
+}
 
 /* ---- watch.c ---- */
 void sim_watch(struct sim *sim);

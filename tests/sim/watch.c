@@ -194,7 +194,7 @@ static void leases_watch(struct sim *sim, struct sim_peer *peer)
 			continue;
 		if (lease->until_least_ns > sim->now_ns)
 			held_watch(sim, lease, true);
-		if (lease->until_most_ns <= sim->now_ns)
+		if (lease->until_most_ns <= sim->ticked_ns)
 			lease->used = false;
 	}
 }
@@ -210,7 +210,7 @@ static void pins_watch(struct sim *sim, struct sim_peer *peer)
 
 static void peer_watch(struct sim *sim, struct sim_peer *peer)
 {
-	if (peer->waiting && peer->waiting->until_ns < sim->now_ns && !peer->hung_up)
+	if (peer->waiting && peer->waiting->until_ns < sim->ticked_ns && !peer->hung_up)
 		sim_fail(sim, "peer %u waits for events though its time is over", peer->number);
 	leases_watch(sim, peer);
 	pins_watch(sim, peer);
