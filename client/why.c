@@ -37,7 +37,8 @@ static bool why_fill(const Kvpaged__V1__WhyReply *message, struct kvc_why *why)
 	if (message->n_elsewhere > KVC_WHY_ELSEWHERE_MAX)
 		return false;
 	for (size_t i = 0; i < message->n_elsewhere; i++) {
-		if (message->elsewhere[i].len > KVC_NAME_BYTES_MAX)
+		/* No space is called nothing. */
+		if (message->elsewhere[i].len == 0 || message->elsewhere[i].len > KVC_NAME_BYTES_MAX)
 			return false;
 		memcpy(why->elsewhere[i], message->elsewhere[i].data, message->elsewhere[i].len);
 	}

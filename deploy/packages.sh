@@ -20,6 +20,9 @@ service_packages=(systemd procps)
 # What tests/model/run.sh checks its model with.
 model_packages=(spin)
 
+# What tests/coverage.sh and tests/fuzz/run.sh --coverage count with.
+coverage_packages=(gcovr)
+
 # What makes the manual pages, which are left out without it, and what tests/docs/ looks at them with.
 docs_packages=(scdoc mandoc)
 

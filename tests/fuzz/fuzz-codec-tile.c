@@ -19,12 +19,6 @@
 #define HEADER_BYTES 8
 #define ALIGNMENTS 64u
 
-static const enum codec_id ids[] = {
-	CODEC_F32,   CODEC_F16,	  CODEC_BF16,  CODEC_Q8,    CODEC_Q6,	 CODEC_Q5,    CODEC_Q4,
-	CODEC_T8,    CODEC_T6,	  CODEC_T5,    CODEC_T4,    CODEC_T8G32, CODEC_T6G32, CODEC_T5G32,
-	CODEC_T4G32, CODEC_T8G16, CODEC_T6G16, CODEC_T5G16, CODEC_T4G16,
-};
-
 static const char *const isa_names[] = { "avx512", "avx2", "neon" };
 
 struct input {
@@ -41,6 +35,17 @@ struct input {
 	size_t n_bytes;
 };
 
+/* The codec of this number among those that there are. */
+static enum codec_id codec_nth(unsigned n)
+{
+	unsigned ids[256], count = 0;
+
+	for (unsigned id = 0; id < 256; id++)
+		if (codec_valid(id))
+			ids[count++] = id;
+	return (enum codec_id)ids[n % count];
+}
+
 static bool input_read(const uint8_t *data, size_t size, struct input *ret)
 {
 	static const uint32_t query_counts[] = { 1, 2, 3, 4, 5, 8, 9, 32 };
@@ -48,7 +53,7 @@ static bool input_read(const uint8_t *data, size_t size, struct input *ret)
 	if (size <= HEADER_BYTES)
 		return false;
 	*ret = (struct input){
-		.id = ids[data[0] % (sizeof ids / sizeof ids[0])],
+		.id = codec_nth(data[0]),
 		.role = data[1] % CODEC_ROLE_COUNT,
 		.tokens = data[2] + 1u,
 		.head_dim = (data[3] % 32 + 1u) * CODEC_HEAD_DIM_MULTIPLE,
