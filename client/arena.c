@@ -113,12 +113,24 @@ static int arena_wrap(void *base, uint64_t bytes, uint64_t incarnation, struct w
 	return 0;
 }
 
-int arena_map(int fd, uint64_t bytes, uint64_t incarnation, struct words *words, struct arena **ret_arena)
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+/* Only memory can be asked for seals; a file in memory says that it has none and takes none. */
+static bool is_file_in_memory(int fd)
+{
+	return fcntl(fd, F_GET_SEALS) == F_SEAL_SEAL;
+}
+
+int arena_map(int fd, uint64_t bytes, uint64_t incarnation, uid_t daemon_uid, struct words *words,
+	      struct arena **ret_arena)
 {
 	void *base;
 	int r;
 
-	r = seals_check(fd, "the arena", F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, bytes, words);
+	if (is_file_in_memory(fd))
+		r = private_file_check(fd, "the arena", daemon_uid, bytes, words);
+	else
+		r = seals_check(fd, "the arena", SEALS, bytes, words);
 	if (r < 0)
 		return r;
 	base = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
@@ -156,12 +168,4 @@ void arena_end_session(struct arena *arena)
 {
 	if (arena)
 		atomic_store_explicit(&arena->over, true, memory_order_release);
-}
-
-bool arena_session_stands(const struct arena *arena)
-{
-	const struct kvp_arena_header *header = (const void *)arena->layout.base;
-
-	return !atomic_load_explicit(&arena->over, memory_order_acquire) &&
-	       atomic_load_explicit(&header->incarnation, memory_order_acquire) == arena->layout.incarnation;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon's arena, mapped read-only. It is verified before it is mapped (seals and size, so that no later
- * access can fault) and once after (every offset and count of the header lies inside); later code trusts
- * struct arena_layout alone and never reads the header's offsets again.
+ * The daemon's arena, mapped read-only. It is verified before it is mapped (seals and size, so that no later access
+ * can fault; a file, which cannot be sealed, must be private to the user whom the daemon is) and once after (every
+ * offset and count of the header lies inside); later code trusts struct arena_layout alone and never reads the
+ * header's offsets again.
  *
  * A mapping is counted: the connection holds it, and so does every pinned block, so pinned bytes outlive the
  * connection. The count is guarded by the client's lock; over is set by the thread that ends the session and
@@ -15,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct words;
 
@@ -48,10 +50,11 @@ const char *arena_layout_read(const void *base, uint64_t bytes, struct arena_lay
 
 /*
  * Verifies and maps the arena behind fd, which stays the caller's. bytes and incarnation are what the daemon
- * announced. Results: 0 and a mapping with one reference; -EPROTO (not such an arena; words say why); -ENOMEM
- * and other errors of mmap().
+ * announced, daemon_uid is the kernel's word for whose socket it is. Results: 0 and a mapping with one reference;
+ * -EPROTO (not such an arena; words say why); -ENOMEM and other errors of mmap().
  */
-int arena_map(int fd, uint64_t bytes, uint64_t incarnation, struct words *words, struct arena **ret_arena);
+int arena_map(int fd, uint64_t bytes, uint64_t incarnation, uid_t daemon_uid, struct words *words,
+	      struct arena **ret_arena);
 
 struct arena *arena_ref(struct arena *arena);
 
@@ -65,4 +68,10 @@ void arena_end_session(struct arena *arena);
  * Whether what was leased in this arena may still be leased: the session stands and no other daemon process
  * took over.
  */
-bool arena_session_stands(const struct arena *arena);
+static inline bool arena_session_stands(const struct arena *arena)
+{
+	const struct kvp_arena_header *header = (const void *)arena->layout.base;
+
+	return !atomic_load_explicit(&arena->over, memory_order_acquire) &&
+	       atomic_load_explicit(&header->incarnation, memory_order_acquire) == arena->layout.incarnation;
+}

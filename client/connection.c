@@ -192,7 +192,8 @@ static int hello_use(struct connection *connection, const Kvpaged__V1__HelloRepl
 	r = staging_map(connection, fds.staging, hello->staging_bytes, words);
 	if (r < 0)
 		return r;
-	r = arena_map(fds.arena, hello->arena_bytes, hello->incarnation, words, &connection->arena);
+	r = arena_map(fds.arena, hello->arena_bytes, hello->incarnation, endpoint_peer_uid(connection->rpc.socket),
+		      words, &connection->arena);
 	if (r == 0 && hello->records > 0)
 		r = control_map(fds.control, hello->records, words, &connection->control);
 	if (r < 0)

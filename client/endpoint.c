@@ -62,3 +62,11 @@ int endpoint_connect(const char *path, uint32_t timeout_ms, struct words *words,
 	*ret_socket = take_fd(&fd);
 	return 0;
 }
+
+uid_t endpoint_peer_uid(int socket)
+{
+	struct ucred peer;
+	socklen_t n = sizeof(peer);
+
+	return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0 ? (uid_t)-1 : peer.uid;
+}

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/types.h>
 
 struct words;
 
@@ -12,3 +13,6 @@ struct words;
  * -EACCES; -ETIMEDOUT; other errno. Words say which path.
  */
 int endpoint_connect(const char *path, uint32_t timeout_ms, struct words *words, int *ret_socket);
+
+/* The user who listens at the other end, as the kernel knows it; (uid_t)-1 when it does not. */
+uid_t endpoint_peer_uid(int socket);

@@ -85,6 +85,8 @@ static int place_pin(struct kvc_reader *reader, const struct kvc_space *space, c
 	int r = key_pin(reader, space_id(space), key, at, view);
 
 	reader_beat(reader->room);
+	if (r != KVC_OK && !reader_stands(reader))
+		return -EAGAIN; /* a process that takes the arena over empties the index for a moment */
 	if (r != KVC_OK) {
 		miss_note(record);
 		return r;

@@ -65,12 +65,18 @@ static void session_leave(struct kvc_reader *reader)
 	reader->control = control_unref(reader->control);
 }
 
-/* The daemon ended the session in shared memory; the socket's end follows. */
+static bool session_over(const struct connection *connection)
+{
+	return !arena_session_stands(connection->arena) ||
+	       (connection->control && control_over(connection->control));
+}
+
+/* The daemon, or the next one, ended the session in shared memory; the socket's end follows. */
 static int socket_end_wait(struct connection *connection)
 {
 	int r = rpc_collect(&connection->rpc);
 
-	while (r == 0 && connection->control && control_over(connection->control))
+	while (r == 0 && session_over(connection))
 		r = rpc_wait(&connection->rpc);
 	return r;
 }

@@ -70,11 +70,14 @@ int reader_find(struct kvc_reader *reader, const struct kvc_space *space, const 
 
 void reader_unpin(struct kvc_block *block);
 
-/* Whether the reader's session goes on, as far as it is known here. */
+/*
+ * Whether the reader's session goes on, as far as it is known here. When another daemon process has taken the arena
+ * over nobody looks at this session's hazards; what was pinned before keeps its memory for a while
+ * (restart.grace_ms).
+ */
 static inline bool reader_stands(const struct kvc_reader *reader)
 {
-	return reader->arena && !atomic_load_explicit(&reader->arena->over, memory_order_acquire) &&
-	       !control_over(reader->control);
+	return reader->arena && arena_session_stands(reader->arena) && !control_over(reader->control);
 }
 
 /* For reader-pin.c: the session stands and the reader has room. Results as reader_pin()'s. */

@@ -10,7 +10,8 @@
 #include <errno.h>
 #include <poll.h>
 
-#define PAUSE_MS_MIN 10
+/* A daemon that finds its arena again is back in some tens of milliseconds: pauses grow by a half of themselves. */
+#define PAUSE_MS_MIN 1
 #define PAUSE_MS_MAX 500
 
 void reconnect_options(const struct kvc_client *client, struct connection_options *ret_options)
@@ -71,7 +72,9 @@ static int connect_until(struct kvc_client *client, uint64_t deadline_ns)
 		if (!may_pass(r) || left_ms == 0)
 			return r;
 		(void)poll(NULL, 0, pause_ms < left_ms ? pause_ms : left_ms);
-		pause_ms = 2 * pause_ms < PAUSE_MS_MAX ? 2 * pause_ms : PAUSE_MS_MAX;
+		pause_ms += pause_ms / 2 + 1;
+		if (pause_ms > PAUSE_MS_MAX)
+			pause_ms = PAUSE_MS_MAX;
 	}
 }
 
@@ -101,8 +104,16 @@ static int connect_again(struct kvc_client *client)
 	return may_pass(r) ? -ENOTCONN : r;
 }
 
+/* Another daemon process has taken the arena over: the socket's end may not have been noticed yet. */
+static void takeover_notice(struct connection *connection)
+{
+	if (connection_alive(connection) && !arena_session_stands(connection->arena))
+		rpc_fail(&connection->rpc, -ECONNRESET);
+}
+
 int reconnect_if_needed(struct kvc_client *client)
 {
+	takeover_notice(&client->connection);
 	if (connection_alive(&client->connection))
 		return 0;
 	completion_unwatch(client);

@@ -52,6 +52,10 @@ const struct setting settings[CONFIG_SETTINGS] = {
 	{ NAMED("arena", "bytes_min"), SETTING_BYTES, FIELD(arena_bytes_min),
 	  0, KVP_ARENA_BYTES_MAX, .multiple = KVP_EXTENT_BYTES, .initial = "0",
 	  .help = "what arena.pressure leaves to the arena, a multiple of 2MiB; 0: a quarter" },
+	{ NAMED("arena", "path"), SETTING_FILE, FIELD(arena_path),
+	  .initial = "",
+	  .help = "a file on tmpfs or hugetlbfs that holds the arena, to be found again after a restart; empty: memory "
+	          "without a name, which systemd keeps" },
 	{ NAMED("socket", "path"), SETTING_SOCKET_PATH, FIELD(socket_path),
 	  .initial = "/run/kvpaged/kvpaged.sock", .alias = "socket",
 	  .help = "where clients connect" },
@@ -131,6 +135,10 @@ const struct setting settings[CONFIG_SETTINGS] = {
 	{ NAMED("stop", "drain_ms"), SETTING_MS, FIELD(drain_ms),
 	  0, 3600 * 1000, .initial = "5s",
 	  .help = "for requests and replies on their way when the daemon stops" },
+	{ NAMED("restart", "grace_ms"), SETTING_MS, FIELD(restart_grace_ms),
+	  1, UINT32_MAX, .initial = "2s",
+	  .help = "after a restart that kept the arena nothing that is removed is used again for so long: clients "
+	          "of the process before may be reading it" },
 	{ NAMED("access", "allow_uids"), SETTING_UIDS, FIELD(allow_uids),
 	  .initial = "",
 	  .help = "users that are served, names or numbers with commas; empty: whoever "

@@ -18,6 +18,7 @@ enum setting_type {
 	SETTING_MODE,
 	SETTING_SOCKET_PATH,
 	SETTING_METRICS_SOCKET, /* a path, or a word for one */
+	SETTING_FILE,           /* an absolute path; empty: none */
 	SETTING_ADDRESS,        /* of TCP, in numbers; empty: none */
 	SETTING_DIRECTORY,      /* an absolute path; empty: none */
 	SETTING_USER,

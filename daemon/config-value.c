@@ -176,6 +176,20 @@ static int read_metrics_socket(const struct reading *reading)
 	return read_socket_path(reading);
 }
 
+/* Relative to which directory it was meant would depend on who starts us. */
+static int read_file(const struct reading *reading)
+{
+	size_t n = strlen(reading->text);
+
+	if (n == 0)
+		return 0;
+	if (reading->text[0] != '/' || reading->text[n - 1] == '/')
+		return refuse_text(reading, "is not an absolute path of a file");
+	if (n + sizeof(CONFIG_LOCK_SUFFIX) > PATH_MAX)
+		return refuse(reading, "is too long");
+	return 0;
+}
+
 static int read_address(const struct reading *reading)
 {
 	struct inet_address address;
@@ -302,6 +316,7 @@ int setting_parse(const struct setting *setting, const char *text, struct config
 		[SETTING_USER] = read_user,   [SETTING_GROUP] = read_group,
 		[SETTING_UIDS] = read_uids,   [SETTING_METRICS_SOCKET] = read_metrics_socket,
 		[SETTING_ADDRESS] = read_address, [SETTING_DIRECTORY] = read_directory,
+		[SETTING_FILE] = read_file,
 	};
 	struct reading reading = {
 		.setting = setting,

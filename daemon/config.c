@@ -18,7 +18,8 @@
 static void keep_text(struct config *config, const struct setting *setting, const char *text)
 {
 	bool is_text = setting->type == SETTING_SOCKET_PATH || setting->type == SETTING_METRICS_SOCKET ||
-		       setting->type == SETTING_ADDRESS || setting->type == SETTING_DIRECTORY;
+		       setting->type == SETTING_ADDRESS || setting->type == SETTING_DIRECTORY ||
+		       setting->type == SETTING_FILE;
 
 	if (is_text)
 		*(const char **)(void *)((char *)&config->fields + setting->offset) = text;
@@ -143,11 +144,25 @@ static int check_tier(const struct config *config, struct host_error *error)
 			      settings[segment].name, config->values[segment].text, config->values[segment].origin);
 }
 
+/* Only what has no name can be sealed. */
+static int check_arena_path(const struct config *config, struct host_error *error)
+{
+	int path = setting_find("arena", "path");
+
+	if (config->fields.arena_path[0] == '\0' || config->fields.arena_seal != CONFIG_SEAL_STRICT)
+		return 0;
+	return host_error_set(error, HOST_EXIT_CONFIG,
+			      "%s: %s: a file cannot be sealed, so it cannot go with arena.seal = strict",
+			      config->values[path].origin, settings[path].name);
+}
+
 /* What needs two values. */
 static int check_together(const struct config *config, struct host_error *error)
 {
 	int r = check_lease_times(config, error);
 
+	if (r == 0)
+		r = check_arena_path(config, error);
 	if (r == 0)
 		r = check_listen(config, error);
 	return r < 0 ? r : check_tier(config, error);
@@ -249,5 +264,6 @@ struct core_limits config_core_limits(const struct config *config)
 		.hello_ttl_ms = (uint32_t)fields->hello_ttl_ms,
 		.slice_bytes = (uint32_t)fields->slice_bytes,
 		.events_kept = (uint32_t)fields->events_kept,
+		.restart_grace_ms = (uint32_t)fields->restart_grace_ms,
 	};
 }

@@ -22,12 +22,15 @@
 
 #define CONFIG_PATH_DEFAULT "/etc/kvpaged/kvpaged.conf"
 
-#define CONFIG_SETTINGS 49
+#define CONFIG_SETTINGS 51
 #define CONFIG_NAME_BYTES_MAX 64 /* of a setting, however it is spelled, with its end */
 #define CONFIG_UIDS_MAX 64
 
 #define CONFIG_METRICS_AUTO "auto"
 #define CONFIG_METRICS_NO "no"
+
+/* What the name of the file that locks arena.path has more. */
+#define CONFIG_LOCK_SUFFIX ".lock"
 
 enum config_huge_pages { CONFIG_HUGE_PAGES_NO, CONFIG_HUGE_PAGES_YES, CONFIG_HUGE_PAGES_TRY };
 enum config_admit { CONFIG_ADMIT_READ, CONFIG_ADMIT_ALL };
@@ -45,6 +48,7 @@ struct config_fields {
 	uint64_t arena_seal; /* enum config_seal */
 	uint64_t arena_pressure;
 	uint64_t arena_bytes_min;
+	const char *arena_path; /* "": none */
 	const char *socket_path;
 	uint64_t socket_mode;
 	uint64_t socket_owner; /* UINT64_MAX: unchanged */
@@ -70,6 +74,7 @@ struct config_fields {
 	uint64_t spin_us;
 	uint64_t mrc_samples;
 	uint64_t drain_ms;
+	uint64_t restart_grace_ms;
 	const char *metrics_socket; /* a path, CONFIG_METRICS_AUTO or CONFIG_METRICS_NO */
 	uint64_t metrics_mode;
 	uint64_t metrics_group;     /* UINT64_MAX: unchanged */

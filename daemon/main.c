@@ -4,10 +4,10 @@
 #include "base/units.h"
 #include "daemon/config.h"
 #include "daemon/host/activation.h"
+#include "daemon/host/keep.h"
 #include "daemon/host/log.h"
 #include "daemon/host/notify.h"
 #include "daemon/host/process.h"
-#include "daemon/host/segment.h"
 #include "daemon/host/server.h"
 #include "daemon/options.h"
 #include "kvpaged-version.h"
@@ -24,9 +24,9 @@ struct daemon {
 	struct activation activation;
 };
 
-static void segment_closep(struct segment *segment)
+static void keep_closep(struct keep *keep)
 {
-	segment_close(segment);
+	keep_close(keep);
 }
 
 static void configp(struct config **config)
@@ -56,35 +56,41 @@ static void reload(void *context)
 	log_message(&daemon->log, MESSAGE_CONFIG_RELOADED, "configuration reloaded");
 }
 
-static int create_arena(struct daemon *daemon, struct segment *ret_segment,
-			struct host_error *error)
+/* The arena of the process before, or a new one. */
+static int find_arena(struct daemon *daemon, struct keep *ret_keep, struct host_error *error)
 {
+	_cleanup_close_ int stored_fd = activation_take(&daemon->activation, ACTIVATION_ARENA);
 	static const enum segment_huge huge[] = {
 		[CONFIG_HUGE_PAGES_NO] = SEGMENT_HUGE_NO,
 		[CONFIG_HUGE_PAGES_YES] = SEGMENT_HUGE_YES,
 		[CONFIG_HUGE_PAGES_TRY] = SEGMENT_HUGE_TRY,
 	};
 	const struct config_fields *fields = &daemon->config->fields;
-	struct segment_arena_options options = {
-		.bytes = fields->arena_bytes,
-		.huge = huge[fields->arena_huge_pages],
-		.prefault = fields->arena_prefault,
-		.progress = notify_allocating,
-		.strict = fields->arena_seal == CONFIG_SEAL_STRICT,
+	struct keep_options options = {
+		.arena = {
+			.bytes = fields->arena_bytes,
+			.huge = huge[fields->arena_huge_pages],
+			.prefault = fields->arena_prefault,
+			.progress = notify_allocating,
+			.strict = fields->arena_seal == CONFIG_SEAL_STRICT,
+		},
+		.path = fields->arena_path[0] ? fields->arena_path : NULL,
+		.blocks_max = (uint32_t)fields->arena_blocks,
+		.stored_fd = stored_fd,
 	};
 
-	return segment_create_arena(&options, &daemon->log, ret_segment, error);
+	return keep_open(&options, &daemon->log, ret_keep, error);
 }
 
 static int serve(struct daemon *daemon, struct host_error *error)
 {
-	_cleanup_(segment_closep) struct segment arena = SEGMENT_NULL;
+	_cleanup_(keep_closep) struct keep keep = KEEP_NULL;
 	_cleanup_(server_freep) struct server *server = NULL;
 	struct server_options options = {
 		.config = daemon->config,
 		.items = daemon->items,
 		.log = &daemon->log,
-		.arena = &arena,
+		.arena = &keep.arena,
 		.activation = &daemon->activation,
 		.reload = reload,
 		.context = daemon,
@@ -96,17 +102,19 @@ static int serve(struct daemon *daemon, struct host_error *error)
 	r = activation_receive(&daemon->activation, error);
 	if (r < 0)
 		return r;
-	r = create_arena(daemon, &arena, error);
+	r = find_arena(daemon, &keep, error);
 	if (r < 0)
 		return r;
+	options.recover = keep.recover;
 	config_items(daemon->config, daemon->items);
 	r = server_new(&options, &server, error);
 	if (r < 0)
 		return r;
+	keep_store(&keep);
 	activation_close_rest(&daemon->activation, &daemon->log);
 	log_message(&daemon->log, MESSAGE_READY, "kvpaged %s ready: socket %s, arena %s, pid %d%s",
 		    KVPAGED_VERSION, server_socket_name(server),
-		    units_format_bytes(arena.bytes, bytes, sizeof(bytes)), (int)getpid(),
+		    units_format_bytes(keep.arena.bytes, bytes, sizeof(bytes)), (int)getpid(),
 		    http_server_where(&server->http, metrics, sizeof(metrics)));
 	server_run(server);
 	log_left_out(&daemon->log);

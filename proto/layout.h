@@ -18,7 +18,7 @@
 #include "proto/verbs.h"
 
 #define KVP_ARENA_MAGIC UINT64_C(0x414e4552414b564b) /* "KVKARENA" */
-#define KVP_LAYOUT_VERSION 4
+#define KVP_LAYOUT_VERSION 5
 
 #define KVP_HEADER_BYTES 4096
 #define KVP_EXTENT_BYTES (UINT64_C(2) << 20)
@@ -29,7 +29,10 @@
 #define KVP_ARENA_BYTES_MIN (UINT64_C(8) << 20)
 #define KVP_ARENA_BYTES_MAX (UINT64_C(1) << 40) /* slots are addressed by 32-bit numbers of KVP_SLOT_ALIGN */
 
-/* Written once before any client sees the arena, except incarnation. */
+/*
+ * Written once before any client sees the arena, magic last, except incarnation: the next daemon process that takes the
+ * arena over writes its own, and its number of counters, before it changes anything else.
+ */
 struct kvp_arena_header {
 	uint64_t magic;
 	uint32_t version;
@@ -64,13 +67,19 @@ struct kvp_histogram {
 	_Atomic uint64_t sum_ns;
 };
 
-/* One 64-bit word per counter, relaxed loads and stores; then the histograms. */
+/*
+ * One 64-bit word per counter, relaxed loads and stores; then the histograms. They have room to grow: a daemon with
+ * more of them can take an arena over.
+ */
+#define KVP_COUNTERS_ROOM (UINT64_C(64) << 10)
+
 struct kvp_counters {
 #define VALUE(field, labels, sentence) _Atomic uint64_t field;
 #include "proto/metrics.def"
 #define HISTOGRAM(field, label, n, name) struct kvp_histogram field[n];
 #include "proto/metrics.def"
 };
+_Static_assert(sizeof(struct kvp_counters) <= KVP_COUNTERS_ROOM, "shared layout");
 
 enum {
 #define VALUE(field, labels, sentence) _KVP_COUNTER_##field,
@@ -149,10 +158,17 @@ struct kvp_page {
 _Static_assert(sizeof(struct kvp_page) == 16, "shared layout");
 
 /*
- * One block. generation is even while the block can be found and read; a reader compares it before and after.
- * All other fields are constant while it is even, but pages_ready and the page map. Block numbers start at 1: number n
- * is entry n - 1 of the table.
+ * One block. generation is even while the block can be found and read; a reader compares it before and after. All
+ * other fields are constant while it is even, but pages_ready and the page map. Block numbers start at 1: number n is
+ * entry n - 1 of the table. resting is the daemon's alone (KVP_RESTING_...): from a block's death until its memory may be used again,
+ * so that a process that takes the arena over knows what earlier readers may still see.
  */
+enum kvp_resting {
+	KVP_RESTING_NO = 0,
+	KVP_RESTING_DEAD = 1,  /* dead, and its memory is still its own */
+	KVP_RESTING_MOVED = 2, /* alive; its generation is odd only while its pages are moved */
+};
+
 struct kvp_block {
 	_Atomic uint64_t generation;
 	uint64_t key_hash;
@@ -163,7 +179,7 @@ struct kvp_block {
 	_Atomic uint32_t pages_ready;
 	uint16_t tokens;
 	uint8_t key_bytes;
-	uint8_t reserved0;
+	_Atomic uint8_t resting;
 	uint8_t key[KVP_KEY_BYTES_MAX];
 	struct kvp_page page; /* the map of a block of one page: a cache line less to read */
 };

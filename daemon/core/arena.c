@@ -10,7 +10,6 @@
 #include <string.h>
 
 #define BITMAP_WORDS (KVP_EXTENT_BYTES / KVP_SLOT_ALIGN / 64)
-#define CACHE_LINE 64
 
 static uint32_t buckets_for(uint32_t blocks_count)
 {
@@ -28,7 +27,7 @@ static void regions_lay(struct kvp_arena_header *header, uint64_t bytes, uint32_
 
 	header->counters_offset = at;
 	header->counters_count = KVP_COUNTERS;
-	at = align_up_u64(at + sizeof(struct kvp_counters), CACHE_LINE);
+	at += KVP_COUNTERS_ROOM;
 	header->spaces_offset = at;
 	header->spaces_count = KVP_SPACES_MAX;
 	at += (uint64_t)header->spaces_count * sizeof(struct kvp_space_entry);
@@ -72,37 +71,95 @@ static int extents_init(struct arena *arena)
 	return 0;
 }
 
-int arena_init(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_max, uint64_t incarnation,
-	       uint64_t hash_seed)
+/* The header of an arena of this size but what differs from one to the next. Results: 0, -EINVAL. */
+static int header_lay(struct kvp_arena_header *ret_header, uint64_t bytes, uint32_t blocks_max)
 {
 	struct kvp_arena_header header = {
 		.magic = KVP_ARENA_MAGIC,
 		.version = KVP_LAYOUT_VERSION,
 		.header_bytes = KVP_HEADER_BYTES,
 		.arena_bytes = bytes,
-		.incarnation = incarnation,
-		.hash_seed = hash_seed,
 	};
-	int r;
 
-	*arena = (struct arena){ .base = base, .bytes = bytes };
-	list_init(&arena->free_extents);
-	list_init(&arena->retired_extents);
-	for (size_t i = 0; i < ARENA_CLASSES_MAX; i++)
-		list_init(&arena->classes[i].partial);
 	if (bytes < KVP_ARENA_BYTES_MIN || bytes > KVP_ARENA_BYTES_MAX || bytes % KVP_EXTENT_BYTES != 0 ||
 	    blocks_max == 0)
 		return -EINVAL;
 	regions_lay(&header, bytes, blocks_max);
 	if (header.extents_count == 0)
 		return -EINVAL;
-	memcpy(base, &header, sizeof(header));
-	arena->header = base;
+	*ret_header = header;
+	return 0;
+}
+
+/* The private state of an arena whose header stands. */
+static int private_init(struct arena *arena, void *base, uint64_t bytes)
+{
+	int r;
+
+	*arena = (struct arena){ .base = base, .bytes = bytes, .header = base };
+	list_init(&arena->free_extents);
+	list_init(&arena->retired_extents);
+	for (size_t i = 0; i < ARENA_CLASSES_MAX; i++)
+		list_init(&arena->classes[i].partial);
 	regions_map(arena);
 	r = extents_init(arena);
 	if (r < 0)
 		arena_deinit(arena);
 	return r;
+}
+
+int arena_init(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_max, uint64_t incarnation,
+	       uint64_t hash_seed)
+{
+	struct kvp_arena_header header;
+	int r = header_lay(&header, bytes, blocks_max);
+
+	if (r < 0)
+		return r;
+	header.magic = 0;
+	header.incarnation = incarnation;
+	header.hash_seed = hash_seed;
+	memcpy(base, &header, sizeof(header));
+	atomic_thread_fence(memory_order_release);
+	((struct kvp_arena_header *)base)->magic = KVP_ARENA_MAGIC;
+	return private_init(arena, base, bytes);
+}
+
+const char *arena_fault(const void *base, uint64_t bytes, uint32_t blocks_max)
+{
+	const struct kvp_arena_header *header = base;
+	struct kvp_arena_header right;
+
+	if (bytes < KVP_HEADER_BYTES || header_lay(&right, bytes, blocks_max) < 0)
+		return "no arena can have this size";
+	if (header->magic != right.magic)
+		return "it is no arena";
+	if (header->version != right.version)
+		return "it has another layout version";
+	if (header->arena_bytes != right.arena_bytes || header->header_bytes != right.header_bytes)
+		return "it has another size";
+	if (header->blocks_count != right.blocks_count)
+		return "it has tables for another number of blocks";
+	if (header->incarnation == 0)
+		return "its header names no incarnation";
+	/* Counters may have become more; everything else is where it would be laid. */
+	right.incarnation = header->incarnation;
+	right.hash_seed = header->hash_seed;
+	right.counters_count = header->counters_count;
+	return memcmp(&right, header, sizeof(right)) == 0 ? NULL : "its header is damaged";
+}
+
+int arena_adopt(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_max, uint64_t incarnation)
+{
+	struct kvp_arena_header *header = base;
+
+	if (arena_fault(base, bytes, blocks_max))
+		return -EINVAL;
+	/* First of all: whoever reads by the rules of an earlier process can see that it is over. */
+	atomic_store_explicit(&header->incarnation, incarnation, memory_order_release);
+	atomic_thread_fence(memory_order_seq_cst);
+	header->counters_count = KVP_COUNTERS;
+	return private_init(arena, base, bytes);
 }
 
 void arena_deinit(struct arena *arena)
@@ -166,15 +223,8 @@ static uint64_t tail_bytes(const struct size_class *size_class)
 	return KVP_EXTENT_BYTES - slots_bytes(size_class);
 }
 
-/* Gives a free extent to the class. */
-static struct extent *extent_assign(struct arena *arena, struct size_class *size_class)
+static void extent_give(struct arena *arena, struct size_class *size_class, struct extent *extent)
 {
-	struct list *first = list_first(&arena->free_extents);
-	struct extent *extent;
-
-	if (!first || arena_extents_used(arena) >= arena->extents_limit)
-		return NULL;
-	extent = list_entry(first, struct extent, link);
 	list_unlink(&extent->link);
 	kvp_assert(extent->taken == 0 && !extent->size_class);
 	extent->size_class = size_class;
@@ -184,6 +234,18 @@ static struct extent *extent_assign(struct arena *arena, struct size_class *size
 	arena->extents_free--;
 	arena->free_slot_bytes += slots_bytes(size_class);
 	arena->tail_bytes += tail_bytes(size_class);
+}
+
+/* Gives a free extent to the class. */
+static struct extent *extent_assign(struct arena *arena, struct size_class *size_class)
+{
+	struct list *first = list_first(&arena->free_extents);
+	struct extent *extent;
+
+	if (!first || arena_extents_used(arena) >= arena->extents_limit)
+		return NULL;
+	extent = list_entry(first, struct extent, link);
+	extent_give(arena, size_class, extent);
 	return extent;
 }
 
@@ -226,6 +288,19 @@ static uint32_t bitmap_take(struct extent *extent)
 	kvp_unreachable();
 }
 
+/* One more of the extent's slots is taken. */
+static void slot_count(struct arena *arena, struct extent *extent)
+{
+	struct size_class *size_class = extent->size_class;
+
+	extent->taken++;
+	if (extent->taken == size_class->slots_per_extent)
+		list_unlink(&extent->link);
+	size_class->taken++;
+	arena->taken_bytes += size_class->slot_bytes;
+	arena->free_slot_bytes -= size_class->slot_bytes;
+}
+
 uint64_t arena_slot_take(struct arena *arena, struct size_class *size_class)
 {
 	struct list *first = list_first(&size_class->partial);
@@ -236,13 +311,29 @@ uint64_t arena_slot_take(struct arena *arena, struct size_class *size_class)
 	if (!extent)
 		return 0;
 	slot = bitmap_take(extent);
-	extent->taken++;
-	if (extent->taken == size_class->slots_per_extent)
-		list_unlink(&extent->link);
-	size_class->taken++;
-	arena->taken_bytes += size_class->slot_bytes;
-	arena->free_slot_bytes -= size_class->slot_bytes;
+	slot_count(arena, extent);
 	return extent_offset(arena, extent) + (uint64_t)slot * size_class->slot_bytes;
+}
+
+bool arena_slot_claim(struct arena *arena, struct size_class *size_class, uint64_t offset)
+{
+	struct extent *extent;
+	uint32_t within, slot;
+
+	if (offset < arena->extents_offset || offset >= arena->bytes)
+		return false;
+	extent = &arena->extents[(offset - arena->extents_offset) / KVP_EXTENT_BYTES];
+	within = (uint32_t)((offset - arena->extents_offset) % KVP_EXTENT_BYTES);
+	slot = within / size_class->slot_bytes;
+	if (within % size_class->slot_bytes != 0 || slot >= size_class->slots_per_extent)
+		return false;
+	if (!extent->size_class)
+		extent_give(arena, size_class, extent);
+	if (extent->size_class != size_class || extent->bitmap[slot / 64] >> (slot % 64) & 1)
+		return false;
+	extent->bitmap[slot / 64] |= UINT64_C(1) << (slot % 64);
+	slot_count(arena, extent);
+	return true;
 }
 
 static struct extent *extent_there(struct arena *arena, uint64_t offset)

@@ -5,7 +5,7 @@
  * An extent (2 MiB) is free, or belongs to a size class and is cut into its slots. A class fills one extent
  * before it starts the next; an extent from which slots were freed goes to the end of its class's queue, so old
  * extents run empty as the blocks in them are evicted, and return to the free ones for any class. Which slots
- * are taken is private state: the page maps in shared memory tell the same, from which it can be rebuilt.
+ * are taken is private state: the page maps in shared memory tell the same, from which recover.c rebuilds it.
  *
  * A limit says how many extents may be free or in use. Others are retired: the host has their memory, and they are
  * nobody's until the limit rises. Extents can be drained: no slot of theirs is given out, so that they run empty.
@@ -77,6 +77,15 @@ int arena_init(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_
 	       uint64_t hash_seed);
 void arena_deinit(struct arena *arena);
 
+/*
+ * Whether memory that another process laid out is an arena of this size and number of blocks, as arena_init() would lay
+ * it out. NULL: it is; otherwise static text.
+ */
+const char *arena_fault(const void *base, uint64_t bytes, uint32_t blocks_max);
+
+/* Takes over an arena without a fault, with nothing of it taken. Results: 0; -EINVAL (a fault); -ENOMEM. */
+int arena_adopt(struct arena *arena, void *base, uint64_t bytes, uint32_t blocks_max, uint64_t incarnation);
+
 /* The class for slots of this size, a multiple of KVP_SLOT_ALIGN up to an extent; counts one user. NULL: too
  * many classes. */
 struct size_class *arena_class_ref(struct arena *arena, uint32_t slot_bytes);
@@ -84,6 +93,9 @@ void arena_class_unref(struct size_class *size_class);
 
 /* A slot: its offset from the arena's start, or 0 (no free slot and no free extent). */
 uint64_t arena_slot_take(struct arena *arena, struct size_class *size_class);
+
+/* Takes this slot. Whether it is one of the class and was free; otherwise nothing happens. */
+bool arena_slot_claim(struct arena *arena, struct size_class *size_class, uint64_t offset);
 
 /* Gives a slot back; returns its size. */
 uint32_t arena_slot_return(struct arena *arena, uint64_t offset);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Order of shared writes. Birth: every field, then generation even (release), then the index. Page: bytes, slot
- * and checksum, then READY (release). Death: out of the index, then generation odd, then a full fence, and only
- * then may memory be reused.
+ * and checksum, then READY (release). Death: out of the index, then resting, then generation odd, then a full fence,
+ * and only then may memory be reused, of which the first sign is that the block rests no more. recover.c relies on it.
  */
 #include "daemon/core/block.h"
 
@@ -435,9 +435,11 @@ void block_lease(struct core *core, uint32_t block)
 
 static void block_bury(struct core *core, uint32_t block)
 {
-	const struct kvp_block *shared = shared_block(core, block);
+	struct kvp_block *shared = shared_block(core, block);
 	const struct kvp_page *map = shared_pages(core, block);
 
+	atomic_store_explicit(&shared->resting, KVP_RESTING_NO, memory_order_relaxed);
+	atomic_thread_fence(memory_order_release);
 	for (uint32_t page = 0; page < shared->page_count; page++)
 		if (atomic_load_explicit(&map[page].flags, memory_order_relaxed) & KVP_PAGE_READY)
 			(void)arena_slot_return(&core->arena, (uint64_t)map[page].slot * KVP_SLOT_ALIGN);
@@ -495,6 +497,7 @@ void block_leave_limbo(struct core *core, uint32_t block)
 		   core->blocks[block].ties == 0);
 	core->limbo_bytes -= core->blocks[block].slot_bytes;
 	counter_sub(core, blocks_limbo, 1);
+	block_space(core, block)->limbo--;
 	block_bury(core, block);
 }
 
@@ -526,6 +529,25 @@ static uint64_t totals_leave(struct core *core, uint32_t block)
 	return stored;
 }
 
+static void rest_count(struct core *core, uint32_t block)
+{
+	core->blocks[block].state = BLOCK_LIMBO;
+	core->limbo_bytes += core->blocks[block].slot_bytes;
+	counter_add(core, blocks_limbo, 1);
+	block_space(core, block)->limbo++;
+}
+
+/* It is out of the index. From the fence on memory could be used again if nobody may be reading it. */
+static void rest_begin(struct core *core, uint32_t block)
+{
+	struct kvp_block *shared = shared_block(core, block);
+
+	atomic_store_explicit(&shared->resting, KVP_RESTING_DEAD, memory_order_relaxed);
+	(void)atomic_fetch_add_explicit(&shared->generation, 1, memory_order_release);
+	atomic_thread_fence(memory_order_seq_cst);
+	rest_count(core, block);
+}
+
 uint64_t block_kill(struct core *core, uint32_t block, enum kvp_fate fate)
 {
 	struct kvp_block *shared = shared_block(core, block);
@@ -549,12 +571,8 @@ uint64_t block_kill(struct core *core, uint32_t block, enum kvp_fate fate)
 	tiering_forget(core, block);
 	deadline_disarm(&core->deadlines, &b->keep);
 	index_remove(&core->arena, shared->key_hash, block);
-	(void)atomic_fetch_add_explicit(&shared->generation, 1, memory_order_release);
-	atomic_thread_fence(memory_order_seq_cst);
-	b->state = BLOCK_LIMBO;
+	rest_begin(core, block);
 	child_unlink(core, block);
-	core->limbo_bytes += b->slot_bytes;
-	counter_add(core, blocks_limbo, 1);
 	claims_settle(core, block);
 	return stored;
 }
@@ -576,4 +594,58 @@ bool block_kill_tree(struct core *core, uint32_t block, enum kvp_fate fate, uint
 		at = parent;
 	}
 	return false;
+}
+
+/* ---- Recovery ---- */
+
+static void adopted_fill(struct core *core, uint32_t block)
+{
+	struct space *space = block_space(core, block);
+	const struct kvp_page *map = shared_pages(core, block);
+
+	private_fill(core, block, space);
+	for (uint32_t page = 0; page < space->page_count; page++)
+		if (map[page].flags & KVP_PAGE_READY)
+			core->blocks[block].slot_bytes += space->page_class->slot_bytes;
+}
+
+void block_adopt(struct core *core, uint32_t block, uint32_t parent)
+{
+	struct kvp_block *shared = shared_block(core, block);
+	struct space *space = block_space(core, block);
+	uint64_t stored = (uint64_t)space->page_count * page_bytes(&space->schema, shared->tokens);
+
+	kvp_assert(core->blocks[block].state == BLOCK_FREE && block_complete(core, block));
+	atomic_store_explicit(&shared->resting, KVP_RESTING_NO, memory_order_relaxed);
+	adopted_fill(core, block);
+	if (parent) {
+		child_link(core, parent, block);
+		policy_refresh(core, parent);
+	}
+	space->totals.blocks++;
+	space->totals.pages += space->page_count;
+	space->totals.tokens += shared->tokens;
+	space->totals.stored_bytes += stored;
+	space->totals.overhead_bytes += core->blocks[block].slot_bytes - stored;
+	space->totals.logical_f16_bytes += space->page_count * page_logical_f16(space, shared->tokens);
+	block_touch(core, block);
+	policy_refresh(core, block);
+	tiering_completed(core, block);
+}
+
+void block_adopt_resting(struct core *core, uint32_t block)
+{
+	kvp_assert(core->blocks[block].state == BLOCK_FREE);
+	adopted_fill(core, block);
+	rest_count(core, block);
+	limbo_add(core, block);
+}
+
+void block_drop_unadopted(struct core *core, uint32_t block)
+{
+	kvp_assert(core->blocks[block].state == BLOCK_FREE);
+	adopted_fill(core, block);
+	index_remove(&core->arena, shared_block(core, block)->key_hash, block);
+	rest_begin(core, block);
+	limbo_add(core, block);
 }

@@ -88,6 +88,15 @@ uint64_t block_pin_cost(const struct core *core, uint32_t block);
 /* The last that kept a block in limbo has gone: its memory and its number are free. */
 void block_leave_limbo(struct core *core, uint32_t block);
 
+/*
+ * For recover.c. What the shared half tells is right and its slots are taken; the private half is not there yet. The
+ * first becomes resident: it is complete, and its parent, if any, is resident. The second is dead, and rests. The third
+ * is live and in the index, and is removed.
+ */
+void block_adopt(struct core *core, uint32_t block, uint32_t parent);
+void block_adopt_resting(struct core *core, uint32_t block);
+void block_drop_unadopted(struct core *core, uint32_t block);
+
 /* Removes a live block without children, for this reason. Returns the stored bytes that went. */
 uint64_t block_kill(struct core *core, uint32_t block, enum kvp_fate fate);
 

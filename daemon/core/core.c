@@ -3,6 +3,7 @@
 #include "daemon/core/curve.h"
 #include "daemon/core/events.h"
 #include "daemon/core/hazard.h"
+#include "daemon/core/recover.h"
 #include "daemon/core/resize.h"
 #include "daemon/core/stats.h"
 #include "daemon/core/tiering.h"
@@ -35,14 +36,15 @@ static void limits_default(struct core_limits *limits, uint64_t arena_bytes)
 	DEFAULT(hello_ttl_ms, 1000);
 	DEFAULT(slice_bytes, 256 << 10);
 	DEFAULT(events_kept, 16384);
+	DEFAULT(restart_grace_ms, 2000);
 #undef DEFAULT
 	if (limits->lease_ttl_ms > limits->lease_ttl_ms_max)
 		limits->lease_ttl_ms = limits->lease_ttl_ms_max;
 }
 
-static uint32_t blocks_for(const struct core_options *options)
+static uint32_t blocks_for(uint64_t arena_bytes, uint32_t blocks_max)
 {
-	uint64_t blocks = options->blocks_max ? options->blocks_max : options->arena_bytes / ARENA_BYTES_PER_BLOCK;
+	uint64_t blocks = blocks_max ? blocks_max : arena_bytes / ARENA_BYTES_PER_BLOCK;
 
 	return blocks > INT32_MAX ? INT32_MAX : (uint32_t)blocks;
 }
@@ -58,12 +60,33 @@ static int tables_init(struct core *core)
 	core->marks = calloc(count + 1, sizeof(*core->marks));
 	if (!core->blocks || !core->entries || !core->marks || !core->parse || !core->reply_buffer)
 		return -ENOMEM;
-	for (uint32_t block = count; block > 0; block--) {
+	return 0;
+}
+
+static void numbers_free(struct core *core)
+{
+	for (uint32_t block = core->arena.blocks_count; block > 0; block--) {
+		if (core->blocks[block].state != BLOCK_FREE)
+			continue;
 		core->blocks[block].free_next = core->free_block;
 		core->free_block = block;
+		core->free_blocks++;
 	}
-	core->free_blocks = count;
-	return 0;
+}
+
+const char *core_arena_fault(const void *arena, uint64_t arena_bytes, uint32_t blocks_max)
+{
+	return arena_fault(arena, arena_bytes, blocks_for(arena_bytes, blocks_max));
+}
+
+static int arena_open(struct core *core, const struct core_options *options)
+{
+	uint32_t blocks = blocks_for(options->arena_bytes, options->blocks_max);
+
+	if (options->recover)
+		return arena_adopt(&core->arena, options->arena, options->arena_bytes, blocks, options->incarnation);
+	return arena_init(&core->arena, options->arena, options->arena_bytes, blocks, options->incarnation,
+			  options->hash_seed);
 }
 
 int core_new(const struct core_options *options, struct core **ret_core)
@@ -90,8 +113,7 @@ int core_new(const struct core_options *options, struct core **ret_core)
 	list_init(&core->loads);
 	list_init(&core->fetches);
 	hazard_init(core);
-	r = arena_init(&core->arena, options->arena, options->arena_bytes, blocks_for(options), options->incarnation,
-		       options->hash_seed);
+	r = arena_open(core, options);
 	if (r == 0)
 		r = tables_init(core);
 	if (r == 0)
@@ -106,12 +128,14 @@ int core_new(const struct core_options *options, struct core **ret_core)
 		r = tiering_init(core, options);
 	if (r == 0)
 		resize_init(core, options->fixed);
-	if (r == 0)
-		stats_init(core);
+	if (r == 0 && options->recover)
+		r = recover(core);
 	if (r < 0) {
 		(void)core_free(core);
 		return r;
 	}
+	numbers_free(core);
+	stats_init(core);
 	*ret_core = core;
 	return 0;
 }
@@ -148,6 +172,11 @@ struct core *core_free(struct core *core)
 	free(core->reply_buffer);
 	free(core);
 	return NULL;
+}
+
+const struct core_recovery *core_recovery(const struct core *core)
+{
+	return &core->recovery;
 }
 
 uint64_t core_deadline_ns(const struct core *core)

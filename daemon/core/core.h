@@ -86,6 +86,7 @@ struct core_limits {
 	uint32_t hello_ttl_ms;              /* for a session to say Hello; 1,000 */
 	uint32_t slice_bytes;               /* copied in one slice; 256 KiB */
 	uint32_t events_kept;               /* for those who ask what happened; 16,384 */
+	uint32_t restart_grace_ms;          /* after taking an arena over nothing freed is used for so long; 2,000 */
 };
 
 /* Which blocks are worth being written to the tier. */
@@ -98,12 +99,13 @@ enum core_tier_admit {
 #define CORE_MRC_SAMPLES_MAX (1u << 24)
 
 struct core_options {
-	void *arena; /* page-aligned, zeroed, arena_bytes long; stays the caller's and outlives the core */
+	void *arena; /* page-aligned, arena_bytes long; stays the caller's and outlives the core */
+	bool recover; /* it is an arena without core_arena_fault(), to be taken over; otherwise it is zeroed */
 	uint64_t arena_bytes; /* a multiple of KVP_EXTENT_BYTES within KVP_ARENA_BYTES_MIN..MAX */
 	bool fixed;           /* the arena's memory cannot be given back: no Resize */
 	uint32_t blocks_max;  /* 0: one per 64 KiB of arena */
 	uint64_t incarnation; /* not 0 */
-	uint64_t hash_seed;
+	uint64_t hash_seed;   /* of a new arena */
 	uint64_t secret;      /* unpredictable, and told to nobody */
 	uint32_t mrc_samples; /* what the miss-ratio curve is made of, 44 to 48 bytes each; 0: no curve */
 	uint64_t now_ns;     /* monotonic */
@@ -118,8 +120,33 @@ struct core_options {
 	size_t n_config;
 };
 
-/* Lays out the arena. Results: 0; -EINVAL (sizes out of range, or metadata leaves no extent); -ENOMEM. */
+/*
+ * What keeps memory of this size from being taken over by a core with this blocks_max. NULL: nothing, its header is
+ * that of such an arena; whatever else is wrong in it costs the block or the space that it concerns. Otherwise static
+ * text.
+ */
+const char *core_arena_fault(const void *arena, uint64_t arena_bytes, uint32_t blocks_max);
+
+/* What became of an arena that was taken over. */
+struct core_recovery {
+	uint32_t spaces;
+	uint32_t blocks;
+	uint64_t pages;
+	uint64_t stored_bytes;
+	uint32_t resting;    /* removed before, and still out of use for the sake of earlier readers */
+	uint32_t unfinished; /* dropped: pages were missing, in them or in what they descend from */
+	uint32_t damaged;    /* dropped: something about them cannot be */
+	uint32_t spaces_damaged;
+};
+
+/*
+ * Lays out the arena, or takes it over. Results: 0; -EINVAL (sizes out of range, metadata leaves no extent, or the
+ * arena to be taken over has a fault); -ENOMEM.
+ */
 int core_new(const struct core_options *options, struct core **ret_core);
+
+/* All zero when the arena was not taken over. */
+const struct core_recovery *core_recovery(const struct core *core);
 
 /* All sessions must be closed. NULL is fine; returns NULL. */
 struct core *core_free(struct core *core);

@@ -78,6 +78,8 @@ bool evict_for_room(struct core *core, unsigned *evicted)
 	unsigned n = 0;
 	uint64_t bytes;
 
+	if (hazard_grace(core))
+		return false; /* what went now could not be used: it would be lost for nothing */
 	if (limbo_collect(core))
 		return true;
 	while (n < batch && evict_one(core, 0, KVP_FATE_EVICTED, &bytes))
@@ -90,6 +92,9 @@ bool evict_for_room(struct core *core, unsigned *evicted)
 
 int evict_for_slot(struct core *core, struct size_class *size_class, uint64_t *ret_offset)
 {
+	/* A transfer that the process before began may still come in, into a slot that nobody has now. */
+	if (hazard_grace(core) && tiering_present(core))
+		return KVP_NO_SPACE;
 	for (unsigned evicted = 0; evicted <= EVICT_BATCH;) {
 		uint64_t offset = arena_slot_take(&core->arena, size_class);
 

@@ -235,9 +235,24 @@ void hazard_take_back(struct core_session *session)
 	*control = (struct control){ 0 };
 }
 
+bool hazard_grace(const struct core *core)
+{
+	return core->now_ns < core->grace_end_ns;
+}
+
 bool hazard_possible(const struct core *core)
 {
-	return !list_empty(&core->controls);
+	return !list_empty(&core->controls) || hazard_grace(core);
+}
+
+int hazard_grace_begin(struct core *core)
+{
+	uint64_t end_ns = core->now_ns + core->limits.restart_grace_ms * NS_PER_MS;
+	int r = deadline_arm(&core->deadlines, &core->scan_due, core->now_ns + SCAN_SOON_MS * NS_PER_MS);
+
+	if (r == 0)
+		core->grace_end_ns = end_ns;
+	return r;
 }
 
 /* ---- Scan ---- */
@@ -436,6 +451,8 @@ static bool limbo_bury(struct core *core)
 	uint32_t last = core->limbo_last;
 	bool buried = false;
 
+	if (hazard_grace(core))
+		return false;
 	for (unsigned looked = 0; core->limbo_first && looked < LIMBO_LOOK_MAX; looked++) {
 		uint32_t block = limbo_pop(core);
 

@@ -36,8 +36,15 @@ void hazard_void(struct core_session *session);
 /* The session's books go; hazard_void() was called. */
 void hazard_take_back(struct core_session *session);
 
-/* Whether sessions exist that may pin blocks. */
+/* Whether readers exist that may pin blocks. */
 bool hazard_possible(const struct core *core);
+
+/*
+ * After an arena was taken over readers of the process before, whose hazards are not known here, have their grace:
+ * nothing that rests is buried. Results: 0, -ENOMEM.
+ */
+int hazard_grace_begin(struct core *core);
+bool hazard_grace(const struct core *core);
 
 /* Scans unless that was done a moment ago: before victims are chosen, which depends on what was read and is pinned. */
 void hazard_look(struct core *core);

@@ -56,6 +56,27 @@ static void overflow_add(struct kvp_bucket *bucket, uint32_t amount)
 	write_end(bucket);
 }
 
+static void bucket_clear(struct kvp_bucket *bucket)
+{
+	/* Odd when a write was cut short: then it is still open to readers, and becomes this write. */
+	uint32_t open = atomic_load_explicit(&bucket->sequence, memory_order_relaxed) | 1;
+
+	atomic_store_explicit(&bucket->sequence, open, memory_order_relaxed);
+	atomic_thread_fence(memory_order_release);
+	for (int i = 0; i < KVP_BUCKET_ENTRIES; i++) {
+		atomic_store_explicit(&bucket->tag[i], 0, memory_order_relaxed);
+		atomic_store_explicit(&bucket->block[i], 0, memory_order_relaxed);
+	}
+	atomic_store_explicit(&bucket->overflow, 0, memory_order_relaxed);
+	write_end(bucket);
+}
+
+void index_clear(struct arena *arena)
+{
+	for (uint32_t i = 0; i <= arena->bucket_mask; i++)
+		bucket_clear(&arena->buckets[i]);
+}
+
 void index_insert(struct arena *arena, uint64_t hash, uint32_t block)
 {
 	for (uint32_t step = 0; step <= arena->bucket_mask; step++) {

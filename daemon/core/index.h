@@ -11,6 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Empties an index that another process left, in whatever state; readers meanwhile see misses. */
+void index_clear(struct arena *arena);
+
 /* The index always has room: it has twice as many entries as there are blocks. The hash must not be in it for
  * this key. */
 void index_insert(struct arena *arena, uint64_t hash, uint32_t block);

@@ -99,6 +99,7 @@ struct space {
 	struct policy *policy;
 	uint32_t sessions;    /* that have it open */
 	uint64_t first_event; /* events from this number on can be its own */
+	uint64_t limbo;       /* its blocks that rest: kept when it is dropped, its number is not given anew before 0 */
 	struct space_totals totals;
 };
 
@@ -287,9 +288,11 @@ struct core {
 	uint32_t records_used;
 	uint32_t blocks_named;
 	uint64_t scanned_ns;
+	uint64_t grace_end_ns; /* until then readers may pin of whom we do not know */
 	uint64_t touches_fresh;
 	uint64_t drain_ms;
 
+	struct core_recovery recovery;
 	struct past past;
 	struct mrc mrc;       /* see curve.h */
 	struct event *events; /* [limits.events_kept] */

@@ -18,7 +18,8 @@ static bool movable(const struct core *core, uint32_t block)
 {
 	const struct block *b = &core->blocks[block];
 
-	return b->state == BLOCK_LIVE && b->leases == 0 && b->ties == 0 && b->holds == 0 &&
+	/* Whom the process before us served may read anything. */
+	return !hazard_grace(core) && b->state == BLOCK_LIVE && b->leases == 0 && b->ties == 0 && b->holds == 0 &&
 	       block_complete(core, block) && !hazard_names(core, block);
 }
 
@@ -135,6 +136,7 @@ static uint64_t slot_copy(struct core *core, struct size_class *size_class, uint
 	if (!to)
 		return 0;
 	memcpy(arena_at(&core->arena, to), arena_at(&core->arena, from), size_class->slot_bytes);
+	atomic_thread_fence(memory_order_release); /* whole before anything leads to it: we can be killed (recover.c) */
 	*moved += size_class->slot_bytes;
 	return to;
 }
@@ -204,6 +206,7 @@ static enum moved batch_move(struct core *core, const struct batch *batch, uint3
 			next = odd + 1;
 		}
 		atomic_store_explicit(&shared->generation, next, memory_order_release);
+		atomic_store_explicit(&shared->resting, KVP_RESTING_NO, memory_order_release);
 	}
 	return result;
 }
@@ -220,9 +223,12 @@ bool move_slice(struct core *core, uint32_t *cursor, uint64_t *moved)
 	end = batch_fill(core, cursor, &batch);
 	if (batch.n == 0)
 		return end;
-	for (uint32_t i = 0; i < batch.n; i++)
-		(void)atomic_fetch_add_explicit(&shared_block(core, batch.blocks[i])->generation, 1,
-						memory_order_release);
+	for (uint32_t i = 0; i < batch.n; i++) {
+		struct kvp_block *shared = shared_block(core, batch.blocks[i]);
+
+		atomic_store_explicit(&shared->resting, KVP_RESTING_MOVED, memory_order_relaxed);
+		(void)atomic_fetch_add_explicit(&shared->generation, 1, memory_order_release);
+	}
 	atomic_thread_fence(memory_order_seq_cst);
 	hazard_scan(core);
 	result = batch_move(core, &batch, cursor, &bytes);

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/contract.h"
+#include "base/text.h"
 #include "codec/codec.h"
 #include "daemon/core/events.h"
 
@@ -31,7 +32,7 @@ uint32_t space_find(struct core *core, const uint8_t *name, size_t n)
 static uint32_t id_unused(const struct core *core)
 {
 	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++)
-		if (!core->spaces[id].live)
+		if (!core->spaces[id].live && core->spaces[id].limbo == 0)
 			return id;
 	return 0;
 }
@@ -44,7 +45,7 @@ static void space_release(struct space *space)
 		arena_class_unref(space->page_class);
 	if (space->map_class)
 		arena_class_unref(space->map_class);
-	*space = (struct space){ 0 };
+	*space = (struct space){ .limbo = space->limbo };
 }
 
 static void entry_fill(struct core *core, uint32_t id, const struct space_request *request)
@@ -104,27 +105,41 @@ static struct tier_space digest_of(const struct space_request *request)
 	return digest;
 }
 
+static uint32_t page_slot_bytes(const struct page_schema *schema)
+{
+	return (uint32_t)align_up_u64(page_bytes(schema, schema->block_tokens), KVP_SLOT_ALIGN);
+}
+
+static uint32_t map_bytes(const struct page_schema *schema)
+{
+	return (uint32_t)align_up_u64(page_count(schema) * sizeof(struct kvp_page), KVP_SLOT_ALIGN);
+}
+
+/* What follows from the schema. Results: KVP_OK, KVP_TOO_MANY. */
+static int space_fill(struct core *core, struct space *space, const struct page_schema *schema)
+{
+	space->schema = *schema;
+	space->page_count = page_count(schema);
+	space->page_class = arena_class_ref(&core->arena, page_slot_bytes(schema));
+	space->map_class = arena_class_ref(&core->arena, map_bytes(schema));
+	space->policy = policy_lru.create(core->entries, core->arena.blocks_count);
+	if (space->page_class && space->map_class && space->policy)
+		return KVP_OK;
+	space_release(space);
+	return KVP_TOO_MANY;
+}
+
 int space_create(struct core *core, const struct space_request *request, uint32_t *ret_id)
 {
-	const struct page_schema *schema = &request->schema;
-	uint64_t slot_bytes = align_up_u64(page_bytes(schema, schema->block_tokens), KVP_SLOT_ALIGN);
-	uint64_t map_bytes = align_up_u64(page_count(schema) * sizeof(struct kvp_page), KVP_SLOT_ALIGN);
 	uint32_t id = id_unused(core);
 	struct space *space;
 
 	if (!id)
 		return KVP_TOO_MANY;
 	space = &core->spaces[id];
-	space->schema = *schema;
-	space->page_count = page_count(schema);
-	space->digest = digest_of(request);
-	space->page_class = arena_class_ref(&core->arena, (uint32_t)slot_bytes);
-	space->map_class = arena_class_ref(&core->arena, (uint32_t)map_bytes);
-	space->policy = policy_lru.create(core->entries, core->arena.blocks_count);
-	if (!space->page_class || !space->map_class || !space->policy) {
-		space_release(space);
+	if (space_fill(core, space, &request->schema) != KVP_OK)
 		return KVP_TOO_MANY;
-	}
+	space->digest = digest_of(request);
 	space->live = true;
 	space->life = ++core->space_lives;
 	space->first_event = core->events_last + 1;
@@ -192,6 +207,86 @@ void space_drop(struct core *core, uint32_t id)
 	space_release(space);
 	stats_publish_space(core, id);
 	counter_sub(core, spaces, 1);
+}
+
+/* ---- Recovery ---- */
+
+static bool text_right(const char *text, size_t n, size_t least, size_t most)
+{
+	return n >= least && n <= most && text_is_clean(text, n);
+}
+
+/* The private half from the shared one. Whether the entry's numbers agree with each other. */
+static bool numbers_adopt(struct core *core, uint32_t id)
+{
+	const struct kvp_space_entry *entry = entry_of(core, id);
+	struct space *space = &core->spaces[id];
+	struct page_schema schema = {
+		.layers = entry->layers,
+		.kv_heads = entry->kv_heads,
+		.head_dim_k = entry->head_dim_k,
+		.head_dim_v = entry->head_dim_v,
+		.block_tokens = entry->block_tokens,
+		.codec_k = entry->codec_k,
+		.codec_v = entry->codec_v,
+		.page_heads = entry->page_heads,
+	};
+
+	if (entry->page_heads == 0 || page_schema_complete(&schema) || codec_dtype_bytes(entry->dtype) == 0)
+		return false;
+	if (entry->head_groups != page_head_groups(&schema) || entry->page_count != page_count(&schema) ||
+	    entry->page_bytes != page_bytes(&schema, schema.block_tokens) ||
+	    entry->slot_bytes != page_slot_bytes(&schema) || entry->map_bytes != map_bytes(&schema))
+		return false;
+	return space_fill(core, space, &schema) == KVP_OK;
+}
+
+static bool texts_right(struct core *core, uint32_t id)
+{
+	const struct kvp_space_entry *entry = entry_of(core, id);
+
+	return text_right(entry->name, entry->name_bytes, 1, KVP_NAME_BYTES_MAX) &&
+	       text_right(entry->model, entry->model_bytes, 1, KVP_MODEL_BYTES_MAX) &&
+	       text_right(entry->revision, entry->revision_bytes, 0, KVP_REVISION_BYTES_MAX) &&
+	       space_find(core, (const uint8_t *)entry->name, entry->name_bytes) == 0;
+}
+
+/* Its texts are right. */
+static struct tier_space digest_of_entry(const struct kvp_space_entry *entry, const struct page_schema *schema)
+{
+	struct space_request request = {
+		.name = { (const uint8_t *)entry->name, entry->name_bytes },
+		.model = { (const uint8_t *)entry->model, entry->model_bytes },
+		.revision = { (const uint8_t *)entry->revision, entry->revision_bytes },
+		.dtype = entry->dtype,
+		.schema = *schema,
+	};
+
+	return digest_of(&request);
+}
+
+bool space_adopt(struct core *core, uint32_t id)
+{
+	struct kvp_space_entry *entry = entry_of(core, id);
+	uint32_t state = atomic_load_explicit(&entry->state, memory_order_relaxed);
+	bool right = numbers_adopt(core, id) && texts_right(core, id);
+
+	if (right && state == KVP_SPACE_LIVE) {
+		core->spaces[id].digest = digest_of_entry(entry, &core->spaces[id].schema);
+		core->spaces[id].live = true;
+		core->spaces[id].first_event = core->events_last + 1;
+		counter_add(core, spaces, 1);
+		return true;
+	}
+	atomic_store_explicit(&entry->state, KVP_SPACE_FREE, memory_order_release);
+	return state == KVP_SPACE_FREE;
+}
+
+void space_adopt_end(struct core *core)
+{
+	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++)
+		if (!core->spaces[id].live)
+			space_release(&core->spaces[id]);
 }
 
 bool session_space_open(const struct core_session *session, uint32_t id)

@@ -35,6 +35,14 @@ void space_schema_fill(const struct kvp_space_entry *entry, Kvpaged__V1__Schema 
 /* Removes a space without blocks that nobody has open. */
 void space_drop(struct core *core, uint32_t id);
 
+/*
+ * For recover.c: takes what the shared entry tells if that can be. A FREE one is not live then, but blocks of it that
+ * still rest can be told the size of. space_adopt_end() lets go of those. Whether the entry was right, or is FREE; a
+ * wrong one is FREE afterwards.
+ */
+bool space_adopt(struct core *core, uint32_t id);
+void space_adopt_end(struct core *core);
+
 /* Which spaces a session has open. */
 bool session_space_open(const struct core_session *session, uint32_t id);
 void session_open_space(struct core_session *session, uint32_t id);

@@ -61,7 +61,7 @@ void tiering_deinit(struct core *core)
 	free(core->transfer);
 }
 
-static bool has_tier(const struct core *core)
+bool tiering_present(const struct core *core)
 {
 	return core->transfer != NULL;
 }
@@ -72,7 +72,7 @@ static void admit(struct core *core, uint32_t block)
 {
 	struct block *b = &core->blocks[block];
 
-	if (!has_tier(core) || b->below || !list_empty(&b->to_store))
+	if (!tiering_present(core) || b->below || !list_empty(&b->to_store))
 		return;
 	list_push_back(&core->to_store, &b->to_store);
 	wake(core);
@@ -207,7 +207,7 @@ enum kvp_fate tiering_evict(struct core *core, uint32_t block, enum kvp_fate fat
 {
 	const struct block *b = &core->blocks[block];
 
-	if (!has_tier(core))
+	if (!tiering_present(core))
 		return fate;
 	if (b->below)
 		return KVP_FATE_DEMOTED;

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sockets that whoever started us opened for us (sd_listen_fds(3)). Each has a name: FileDescriptorName= in the socket
- * unit. A part that can use one takes it by name; what nobody has taken when all parts have started is closed, with a
- * line in the log, so that no client waits at a socket that nobody serves.
+ * Sockets that whoever started us opened for us (sd_listen_fds(3)), and what it keeps for us. Each has a name:
+ * FileDescriptorName= in the socket unit, FDNAME= when it was given to be kept. A part that can use one takes it by
+ * name; what nobody has taken when all parts have started is closed, with a line in the log, so that no client waits
+ * at a socket that nobody serves.
  */
 #pragma once
 
 #include "daemon/host/error.h"
+#include "daemon/host/keep.h"
 #include "daemon/host/log.h"
 
 /* The names that parts of kvpaged take. */
 #define ACTIVATION_RPC "rpc"         /* where clients connect */
 #define ACTIVATION_METRICS "metrics" /* where metrics are read */
+#define ACTIVATION_ARENA KEEP_NAME   /* the arena of the process before */
 
 /* descriptors[i] is -1 once it is taken. All zero: none were passed. */
 struct activation {

@@ -69,7 +69,7 @@ static void answer_metrics(struct http_server *http, struct http_connection *con
 		.counters = core_counters(core),
 		.spaces = core_spaces(core),
 		.version = KVPAGED_VERSION,
-		.restart_kind = "cold",
+		.restart_kind = http->server->recovered ? "warm" : "cold",
 	};
 	struct http_response response = { .status = 200, .type = exposition_type(format) };
 	char *body;

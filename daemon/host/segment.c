@@ -13,9 +13,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define HUGE_PAGE_BYTES (2 * MIB)
@@ -184,6 +186,17 @@ static int create_pages(const struct segment_arena_options *options, struct log 
 	return 0;
 }
 
+int segment_prefault(const struct segment *segment, segment_progress_fn progress, struct host_error *error)
+{
+	int r = prefault(segment, progress);
+
+	return r < 0 ? host_error_set(error, HOST_EXIT_FAILURE,
+				      "cannot allocate all of the arena: %s; make arena.bytes "
+				      "smaller, or set arena.prefault to no",
+				      strerror(-r))
+		     : 0;
+}
+
 int segment_create_arena(const struct segment_arena_options *options, struct log *log,
 			 struct segment *ret_segment, struct host_error *error)
 {
@@ -198,14 +211,36 @@ int segment_create_arena(const struct segment_arena_options *options, struct log
 		return host_error_set(error, HOST_EXIT_FAILURE,
 				      "cannot open the arena read-only: %s (is /proc mounted?)",
 				      strerror(-segment.read_fd));
-	r = options->prefault ? prefault(&segment, options->progress) : 0;
+	r = options->prefault ? segment_prefault(&segment, options->progress, error) : 0;
 	if (r < 0)
-		return host_error_set(error, HOST_EXIT_FAILURE,
-				      "cannot allocate all of the arena: %s; make arena.bytes "
-				      "smaller, or set arena.prefault to no",
-				      strerror(-r));
+		return r;
 	*ret_segment = segment;
 	segment = (struct segment)SEGMENT_NULL;
+	return 0;
+}
+
+static bool is_huge(int fd)
+{
+	struct statfs system;
+
+	return fstatfs(fd, &system) == 0 && (uint32_t)system.f_type == HUGETLBFS_MAGIC;
+}
+
+int segment_adopt(int fd, uint64_t bytes, struct segment *ret_segment)
+{
+	struct segment segment = { .fd = fd, .bytes = bytes, .huge = is_huge(fd) };
+	int r;
+
+	segment.read_fd = open_read_only(fd);
+	if (segment.read_fd < 0)
+		return segment.read_fd;
+	segment.memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (segment.memory == MAP_FAILED) {
+		r = -errno;
+		(void)close_fd(segment.read_fd);
+		return r;
+	}
+	*ret_segment = segment;
 	return 0;
 }
 

@@ -44,6 +44,15 @@ struct segment_arena_options {
 int segment_create_arena(const struct segment_arena_options *options, struct log *log,
 			 struct segment *ret_segment, struct host_error *error);
 
+/*
+ * The arena behind a descriptor of this size, which becomes the segment's, as another process left it. Results: 0, or
+ * negative errno; then the descriptor stays the caller's.
+ */
+int segment_adopt(int fd, uint64_t bytes, struct segment *ret_segment);
+
+/* Allocates all of it, ready for use. Results: 0, or -EINVAL and *error. */
+int segment_prefault(const struct segment *segment, segment_progress_fn progress, struct host_error *error);
+
 /* Memory shared with one client for writing. Results: 0, or negative errno. */
 int segment_create_shared(const char *name, uint64_t bytes, struct segment *ret_segment);
 

@@ -14,6 +14,7 @@
 #include "kvpaged-version.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,12 +268,29 @@ static int start_signals(struct server *server)
 	return 0;
 }
 
+static void tell_recovery(struct server *server, uint64_t begin_ns)
+{
+	const struct core_recovery *recovery = core_recovery(server->core);
+	char bytes[16];
+
+	log_message(server->log, MESSAGE_ARENA_KEPT,
+		    "arena taken over in %" PRIu64 " ms: %" PRIu32 " blocks in %" PRIu32 " spaces, %s of pages; "
+		    "%" PRIu32 " unfinished ones are dropped",
+		    (uv_hrtime() - begin_ns) / NS_PER_MS, recovery->blocks, recovery->spaces,
+		    units_format_bytes(recovery->stored_bytes, bytes, sizeof(bytes)), recovery->unfinished);
+	if (recovery->damaged || recovery->spaces_damaged)
+		log_message(server->log, MESSAGE_ARENA_DAMAGED,
+			    "%" PRIu32 " blocks and %" PRIu32 " spaces of the arena are damaged, and dropped",
+			    recovery->damaged, recovery->spaces_damaged);
+}
+
 static int start_core(struct server *server, const struct core_config_item *items, struct host_error *error)
 {
 	struct core_options options = {
 		.arena = server->arena->memory,
 		.arena_bytes = server->arena->bytes,
 		.fixed = server->config->fields.arena_seal == CONFIG_SEAL_STRICT,
+		.recover = server->recovered,
 		.blocks_max = (uint32_t)server->config->fields.arena_blocks,
 		.now_ns = uv_hrtime(),
 		.version = KVPAGED_VERSION,
@@ -301,8 +319,11 @@ static int start_core(struct server *server, const struct core_config_item *item
 		return host_error_set(
 			error, HOST_EXIT_CONFIG,
 			"arena.bytes leaves no room for pages beside the tables for arena.blocks");
-	return r < 0 ? host_error_set(error, HOST_EXIT_FAILURE, "cannot lay out the arena: %s", strerror(-r))
-		     : 0;
+	if (r < 0)
+		return host_error_set(error, HOST_EXIT_FAILURE, "cannot lay out the arena: %s", strerror(-r));
+	if (server->recovered)
+		tell_recovery(server, options.now_ns);
+	return 0;
 }
 
 static int start_listener(struct server *server, int passed_fd, struct host_error *error)
@@ -335,6 +356,7 @@ int server_new(const struct server_options *options, struct server **ret_server,
 	server->config = options->config;
 	server->log = options->log;
 	server->arena = options->arena;
+	server->recovered = options->recover;
 	server->reload = options->reload;
 	server->context = options->context;
 	server->deadline_ns = UINT64_MAX;

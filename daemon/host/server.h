@@ -38,6 +38,7 @@ struct server_options {
 	const struct core_config_item *items; /* what clients are told; CONFIG_SETTINGS */
 	struct log *log;
 	const struct segment *arena;
+	bool recover; /* the arena is one that another process left */
 	struct activation *activation; /* the sockets that are the server's are taken from it */
 	void (*reload)(void *context); /* at SIGHUP */
 	void *context;
@@ -64,6 +65,7 @@ struct server {
 	const struct config *config;
 	struct log *log;
 	const struct segment *arena;
+	bool recovered;
 	void (*reload)(void *context);
 	void *context;
 	enum server_state state;

@@ -19,6 +19,10 @@ void systemd_tell(const char *assignments, bool last)
 {
 }
 
+void systemd_tell_with_fd(const char *assignments, int fd)
+{
+}
+
 uint64_t systemd_take_watchdog_us(void)
 {
 	return 0;

@@ -27,6 +27,11 @@ void systemd_tell(const char *assignments, bool last)
 	(void)sd_notify(/* unset_environment= */ last, assignments);
 }
 
+void systemd_tell_with_fd(const char *assignments, int fd)
+{
+	(void)sd_pid_notify_with_fds(/* pid= */ 0, /* unset_environment= */ 0, assignments, &fd, 1);
+}
+
 uint64_t systemd_take_watchdog_us(void)
 {
 	uint64_t us;

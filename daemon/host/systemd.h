@@ -29,6 +29,9 @@ bool systemd_is_told(void);
  */
 void systemd_tell(const char *assignments, bool last);
 
+/* The same with a descriptor, which stays ours. */
+void systemd_tell_with_fd(const char *assignments, int fd);
+
 /* How often we must tell that we are alive; 0: nobody wants it. The environment forgets it. */
 uint64_t systemd_take_watchdog_us(void);
 

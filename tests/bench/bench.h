@@ -58,6 +58,7 @@ extern const struct bench_verb bench_disk;
 extern const struct bench_verb bench_error_verb;
 extern const struct bench_verb bench_fetch;
 extern const struct bench_verb bench_memory;
+extern const struct bench_verb bench_restart;
 extern const struct bench_verb bench_roundtrip;
 extern const struct bench_verb bench_scale;
 extern const struct bench_verb bench_scrape;

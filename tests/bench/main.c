@@ -15,8 +15,8 @@
 #define EXIT_USAGE 2
 
 static const struct bench_verb *const verbs[] = {
-	&bench_roundtrip, &bench_memory, &bench_fetch, &bench_scale, &bench_scrape, &bench_codec_verb,
-	&bench_error_verb, &bench_disk,
+	&bench_roundtrip, &bench_memory, &bench_fetch, &bench_scale, &bench_scrape, &bench_restart,
+	&bench_codec_verb, &bench_error_verb, &bench_disk,
 };
 
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
@@ -85,7 +85,7 @@ static void print_help(void)
 		     "  --arena-bytes SIZE   the daemon's arena (default: 512MiB)\n"
 		     "  --page SIZE          fetch: only pages of this size: 16KiB, 24KiB, 32KiB, 64KiB\n"
 		     "  --directory DIR      disk: on the file system of this directory (default: /var/tmp)\n"
-		     "  --quick              fetch, scale, scrape, disk: so little that the figures mean nothing\n"
+		     "  --quick              fetch, scale, scrape, restart, disk: so little that the figures mean nothing\n"
 		     "  -h, --help           print this help\n");
 }
 

@@ -10,9 +10,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define BESIDE "../../daemon/kvpaged" /* from the directory of kvbench in a build directory */
@@ -56,7 +58,7 @@ static int make_directory(struct bench_server *server)
 	return fd < 0 ? bench_error("%s: %s", server->config_path, strerror(errno)) : 0;
 }
 
-int bench_server_start(struct bench_server *server, const struct bench_server_options *options)
+int bench_server_again(struct bench_server *server, const struct bench_server_options *options)
 {
 	char program[PATH_MAX];
 	char arena[24];
@@ -64,16 +66,31 @@ int bench_server_start(struct bench_server *server, const struct bench_server_op
 	const char *argv[] = { program,	    "--config",	     server->config_path,
 			 "--socket",	    server->socket_path, "--arena-bytes",
 			 arena,		    "--arena-blocks",	 blocks,
-			 "--arena-prefault", "yes",		 "--arena-huge-pages",
+			 "--arena-prefault", options->arena_path ? "no" : "yes", "--arena-huge-pages",
 			 options->huge ? "yes" : "no", "--log-level",	 "warning",
+			 "--arena-path", options->arena_path ? options->arena_path : "",
 			 NULL };
 
-	*server = (struct bench_server){ 0 };
-	if (find_program(program) != 0 || make_directory(server) != 0)
+	if (find_program(program) != 0)
 		return 1;
 	(void)snprintf(arena, sizeof(arena), "%" PRIu64, options->arena_bytes);
 	(void)snprintf(blocks, sizeof(blocks), "%" PRIu64, options->blocks);
 	return spawn_start(server->socket_path, argv, false, &server->pid);
+}
+
+int bench_server_start(struct bench_server *server, const struct bench_server_options *options)
+{
+	*server = (struct bench_server){ 0 };
+	return make_directory(server) != 0 ? 1 : bench_server_again(server, options);
+}
+
+void bench_server_kill(struct bench_server *server)
+{
+	if (server->pid > 0) {
+		(void)kill(server->pid, SIGKILL);
+		(void)waitpid(server->pid, NULL, 0);
+	}
+	server->pid = 0;
 }
 
 void bench_server_stop(struct bench_server *server)

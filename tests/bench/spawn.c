@@ -59,7 +59,7 @@ static bool accepts(const char *socket_path)
 
 static int await_ready(const char *socket_path, const char *program, pid_t *pid)
 {
-	static const struct timespec pause = { .tv_nsec = 5 * NS_PER_MS };
+	static const struct timespec pause = { .tv_nsec = NS_PER_MS };
 	uint64_t limit_ns = now_ns() + START_LIMIT_S * NS_PER_S;
 
 	while (!accepts(socket_path)) {

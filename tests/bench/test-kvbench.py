@@ -146,6 +146,19 @@ def test_scrape(kvbench):
     assert rows["scrape.spaces256.bytes"]["value"] > 256 * 6 * 240, rows  # each quote takes two bytes, in six lines
 
 
+def test_restart(kvbench):
+    """restart: how long starts take, cold and warm, and clients wait, beside the targets"""
+    status, out, err = run(kvbench, "restart", "--json", "--quick", "--rounds", "2")
+    if status != 0 and "/dev/shm" in err:
+        raise Skipped("/dev/shm cannot hold an arena")
+    assert status == 0 and not err, err
+    rows = rows_of(out, "restart")
+    names = [f"{setting}.{what}" for setting in ("quick.single", "quick.layers")
+             for what in ("blocks", "cold", "warm", "pause.fetch", "pause.read")]
+    assert list(rows) == names + ["target.start", "target.pause"], list(rows)
+    assert all(row["value"] > 0 for row in rows.values()), rows
+
+
 def test_codec(kvbench):
     """codec: names, units and references of one codec on one instruction set"""
     status, out, err = run(kvbench, "codec", "--json", "--rounds", "1", "--codec", "q6", "--isa", "scalar")
@@ -289,12 +302,12 @@ def test_usage(kvbench):
         status, out, err = run(kvbench, *arguments)
         assert status == 2 and not out and err, (arguments, status, out, err)
     status, out, err = run(kvbench, "--help")
-    for verb in ("roundtrip", "memory", "fetch", "scale", "scrape", "codec", "error", "disk"):
+    for verb in ("roundtrip", "memory", "fetch", "scale", "scrape", "restart", "codec", "error", "disk"):
         assert status == 0 and f"\n  {verb} " in out and not err, (status, out, err)
 
 
-TESTS = (test_memory, test_roundtrip, test_fetch, test_fetch_without_peers, test_scale, test_scrape, test_codec,
-         test_error, test_capture, test_dump, test_table, test_disk, test_usage)
+TESTS = (test_memory, test_roundtrip, test_fetch, test_fetch_without_peers, test_scale, test_scrape, test_restart,
+         test_codec, test_error, test_capture, test_dump, test_table, test_disk, test_usage)
 
 
 def main():

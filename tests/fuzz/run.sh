@@ -13,7 +13,7 @@ coverage=no
 # shellcheck source=deploy/packages.sh
 . "$root/deploy/packages.sh"
 
-all_targets=(arena client codec-tile config core frame gguf http tier-segment)
+all_targets=(arena client codec-tile config core frame gguf http recover tier-segment)
 targets=()
 
 usage() {

@@ -4,6 +4,7 @@
 
 #include "base/contract.h"
 #include "base/units.h"
+#include "daemon/core/internal.h"
 #include "proto/layout.h"
 #include "proto/status.h"
 #include "tests/lib/harness.h"
@@ -104,19 +105,17 @@ void rig_start(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, const
 	rig_start_curve(rig, arena_bytes, blocks_max, limits, MRC_SAMPLES);
 }
 
-static void start(struct rig *rig, struct core_options *options, const struct core_limits *limits)
+/* On the arena's memory, which is there. */
+static int core_start(struct rig *rig, struct core_options *options, const struct core_limits *limits)
 {
 	static const struct core_config_item config[] = { { "arena.bytes", "8MiB", "default" } };
 
-	kvp_assert(options->arena_bytes <= RIG_EXTENTS_MAX * KVP_EXTENT_BYTES);
-	*rig = (struct rig){ .arena_bytes = options->arena_bytes, .now_ns = NS_PER_S };
-	rig->arena = mmap(NULL, options->arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	assert_true(rig->arena != MAP_FAILED);
 	options->arena = rig->arena;
-	options->incarnation = 77;
+	options->arena_bytes = rig->arena_bytes;
+	options->incarnation = options->recover ? 78 : 77;
 	options->hash_seed = 12345;
 	options->secret = 54321;
-	options->now_ns = NS_PER_S;
+	options->now_ns = rig->now_ns;
 	options->version = "0.1.0";
 	options->host = &host;
 	options->context = rig;
@@ -124,27 +123,30 @@ static void start(struct rig *rig, struct core_options *options, const struct co
 	options->n_config = 1;
 	if (limits)
 		options->limits = *limits;
-	assert_int_equal(core_new(options, &rig->core), 0);
-	rig_audit(rig);
+	return core_new(options, &rig->core);
+}
+
+static void arena_map(struct rig *rig, uint64_t arena_bytes)
+{
+	*rig = (struct rig){ .arena_bytes = arena_bytes, .now_ns = NS_PER_S };
+	rig->arena = mmap(NULL, arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(rig->arena != MAP_FAILED);
 }
 
 void rig_start_curve(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, const struct core_limits *limits,
 		     uint32_t mrc_samples)
 {
-	struct core_options options = {
-		.arena_bytes = arena_bytes,
-		.blocks_max = blocks_max,
-		.mrc_samples = mrc_samples,
-	};
+	struct core_options options = { .blocks_max = blocks_max, .mrc_samples = mrc_samples };
 
-	start(rig, &options, limits);
+	arena_map(rig, arena_bytes);
+	assert_int_equal(core_start(rig, &options, limits), 0);
+	rig_audit(rig);
 }
 
 void rig_start_tier(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, struct tier_memory *tier,
 		    enum core_tier_admit admit, uint32_t free_percent)
 {
 	struct core_options options = {
-		.arena_bytes = arena_bytes,
 		.blocks_max = blocks_max,
 		.mrc_samples = MRC_SAMPLES,
 		.tier = &tier->tier,
@@ -153,8 +155,86 @@ void rig_start_tier(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, 
 	};
 
 	tier_memory_init(tier);
-	start(rig, &options, NULL);
+	arena_map(rig, arena_bytes);
+	assert_int_equal(core_start(rig, &options, NULL), 0);
+	rig_audit(rig);
 	rig->tier = tier;
+}
+
+void rig_start_in(struct rig *rig, void *arena, uint64_t arena_bytes, uint32_t blocks_max,
+		  const struct core_limits *limits, bool recover)
+{
+	struct core_options options = { .blocks_max = blocks_max, .mrc_samples = MRC_SAMPLES, .recover = recover };
+
+	*rig = (struct rig){ .arena = arena, .arena_bytes = arena_bytes, .now_ns = NS_PER_S };
+	assert_int_equal(core_start(rig, &options, limits), 0);
+}
+
+/* Pages of zeros stay what they are: most of them. */
+static void arena_copy(uint8_t *to, const uint8_t *from, uint64_t bytes)
+{
+	static const uint8_t zeros[4 * KIB];
+
+	for (uint64_t at = 0; at < bytes; at += sizeof(zeros))
+		if (memcmp(from + at, zeros, sizeof(zeros)) != 0)
+			memcpy(to + at, from + at, sizeof(zeros));
+}
+
+int rig_recover(struct rig *rig, const void *arena, uint64_t arena_bytes, uint32_t blocks_max,
+		const struct core_limits *limits)
+{
+	struct core_options options = { .blocks_max = blocks_max, .mrc_samples = MRC_SAMPLES, .recover = true };
+	int r;
+
+	arena_map(rig, arena_bytes);
+	arena_copy(rig->arena, arena, arena_bytes);
+	r = core_start(rig, &options, limits);
+	if (r == 0)
+		rig_audit(rig);
+	else
+		assert_int_equal(munmap(rig->arena, arena_bytes), 0);
+	return r;
+}
+
+static void block_check_pages(const struct rig *rig, uint32_t block)
+{
+	const struct kvp_block *shared = shared_block(rig->core, block);
+	const struct space *space = &rig->core->spaces[shared->space_id];
+	uint32_t n = page_bytes(&space->schema, shared->tokens);
+
+	for (uint32_t page = 0; page < shared->page_count; page++) {
+		const struct kvp_page *entry = &shared_pages(rig->core, block)[page];
+
+		if (entry->flags & KVP_PAGE_READY)
+			assert_int_equal(kvp_page_checksum((const uint8_t *)rig->arena +
+								   (uint64_t)entry->slot * KVP_SLOT_ALIGN, n),
+					 entry->checksum);
+	}
+}
+
+uint32_t rig_check_pages(const struct rig *rig)
+{
+	uint32_t n = 0;
+
+	for (uint32_t block = 1; block <= rig->core->arena.blocks_count; block++) {
+		if (rig->core->blocks[block].state != BLOCK_LIVE)
+			continue;
+		block_check_pages(rig, block);
+		n++;
+	}
+	return n;
+}
+
+uint32_t rig_number(const struct rig *rig, const char *key)
+{
+	for (uint32_t block = 1; block <= rig->core->arena.blocks_count; block++) {
+		const struct kvp_block *shared = shared_block(rig->core, block);
+
+		if (rig->core->blocks[block].state == BLOCK_LIVE && shared->key_bytes == strlen(key) &&
+		    memcmp(shared->key, key, strlen(key)) == 0)
+			return block;
+	}
+	return 0;
 }
 
 void rig_stop(struct rig *rig)

@@ -59,6 +59,23 @@ void rig_start_curve(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max,
 void rig_start_tier(struct rig *rig, uint64_t arena_bytes, uint32_t blocks_max, struct tier_memory *tier,
 		    enum core_tier_admit admit, uint32_t free_percent);
 
+/* A core in memory of the test's, which rig_stop() unmaps. */
+void rig_start_in(struct rig *rig, void *arena, uint64_t arena_bytes, uint32_t blocks_max,
+		  const struct core_limits *limits, bool recover);
+
+/*
+ * Another core on a copy of an arena, as if the process that works on it had been killed just now. Returns what
+ * core_new() does; without a core the rig is nothing. Its incarnation is 78, the others' 77.
+ */
+int rig_recover(struct rig *rig, const void *arena, uint64_t arena_bytes, uint32_t blocks_max,
+		const struct core_limits *limits);
+
+/* Fails the test when a page of a resident block is not what was stored. Returns the number of resident blocks. */
+uint32_t rig_check_pages(const struct rig *rig);
+
+/* The number of a live block of any space, or 0. */
+uint32_t rig_number(const struct rig *rig, const char *key);
+
 /* Closes all sessions and frees everything; the audit must hold before and after. */
 void rig_stop(struct rig *rig);
 

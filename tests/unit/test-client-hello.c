@@ -5,6 +5,8 @@
  * harness looks) leaves no descriptor.
  */
 #include "client/kvclient.h"
+#include "client/seals.h"
+#include "client/words.h"
 #include "proto/fdpass.h"
 #include "proto/frame.h"
 #include "proto/layout.h"
@@ -21,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -44,6 +47,7 @@ struct answer {
 	uint32_t kinds[KVP_FDS_MAX];
 	size_t n_kinds;
 	size_t n_fds; /* sent */
+	mode_t arena_mode; /* as a file of this mode, which has no seals; 0: memory */
 	int arena_seals;
 	int staging_seals;
 	int arena_is_pipe;
@@ -73,7 +77,8 @@ static struct answer good_answer(void)
 
 static int memory_new(uint64_t bytes, int seals, const struct answer *answer)
 {
-	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	bool file = bytes == ARENA_BYTES && answer->arena_mode != 0;
+	int fd = memfd_create("fake", MFD_CLOEXEC | (file ? 0 : MFD_ALLOW_SEALING));
 	struct kvp_arena_header header = {
 		.magic = KVP_ARENA_MAGIC,
 		.version = KVP_LAYOUT_VERSION,
@@ -97,7 +102,10 @@ static int memory_new(uint64_t bytes, int seals, const struct answer *answer)
 		answer->spoil(&header);
 	if (bytes == ARENA_BYTES)
 		assert_int_equal(pwrite(fd, &header, sizeof(header), 0), sizeof(header));
-	assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
+	if (file)
+		assert_int_equal(fchmod(fd, answer->arena_mode), 0);
+	else
+		assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
 	return fd;
 }
 
@@ -419,6 +427,37 @@ static void test_impossible_memory(void **state)
 	EXPECT_BAD(spoil, spoil_blocks, "block table");
 }
 
+/* What cannot be sealed must be private to the user who listens. */
+static void test_file(void **state)
+{
+	struct answer answer = good_answer();
+	kvc_client *client = NULL;
+	struct words words;
+	struct fake fake;
+	char why[256];
+	int fd;
+
+	answer.arena_mode = 0600;
+	answer.stays_open = true;
+	fake_start(&fake, &answer);
+	assert_int_equal(fake_open(&fake, 1000, &client, why), KVC_OK);
+	kvc_close(client);
+	fake_stop(&fake);
+	EXPECT_BAD(arena_mode, 0640, "not a file of mode 0600");
+	EXPECT_BAD(arena_mode, 0602, "not a file of mode 0600");
+	EXPECT_BAD(arena_mode, 0777, "not a file of mode 0600");
+	answer.arena_bytes += 4096;
+	answer.arena_mode = 0600;
+	expect_refused(&answer, -EPROTO, "announced size");
+	fd = memory_new(ARENA_BYTES, 0, &answer);
+	assert_int_equal(private_file_check(fd, "it", geteuid(), ARENA_BYTES, &words), 0);
+	assert_int_equal(private_file_check(fd, "it", 0, ARENA_BYTES, &words), 0);
+	assert_int_equal(private_file_check(fd, "it", geteuid() + 1, ARENA_BYTES, &words), -EPROTO);
+	assert_non_null(strstr(words.text, "while user "));
+	assert_int_equal(private_file_check(fd, "it", (uid_t)-1, ARENA_BYTES, &words), -EPROTO);
+	(void)close(fd);
+}
+
 /* At the descriptor limit the kernel cuts the list: an error that says so, and nothing left open. */
 static void test_descriptor_limit(void **state)
 {
@@ -474,7 +513,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_not_kvpaged),
 	cmocka_unit_test(test_refused),
 	cmocka_unit_test(test_impossible_reply),
-	cmocka_unit_test(test_impossible_memory),
+	cmocka_unit_test(test_impossible_memory), cmocka_unit_test(test_file),
 	cmocka_unit_test(test_descriptor_limit),
 	cmocka_unit_test(test_descriptor_later),
 };

@@ -118,12 +118,31 @@ static void test_random_against_array(void **state)
 	arena_close(&arena);
 }
 
+/* Whatever was there, a write cut short among it. */
+static void test_clear(void **state)
+{
+	struct arena arena;
+
+	arena_open(&arena);
+	memset(arena.buckets, 0xff, (arena.bucket_mask + 1) * sizeof(*arena.buckets));
+	arena.buckets[1].sequence = 8;
+	index_clear(&arena);
+	assert_true(all_clear(&arena));
+	assert_int_equal(arena.buckets[1].sequence, 10);
+	block_put(&arena, 1, 7);
+	assert_int_equal(find(&arena, 1, 7), 0);
+	index_insert(&arena, 7, 1);
+	assert_int_equal(find(&arena, 1, 7), 1);
+	arena_close(&arena);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_home),
 		cmocka_unit_test(test_equal_hashes),
 		cmocka_unit_test(test_random_against_array),
+		cmocka_unit_test(test_clear),
 	};
 
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]));
