@@ -157,18 +157,19 @@ struct kvp_page {
 };
 _Static_assert(sizeof(struct kvp_page) == 16, "shared layout");
 
-/*
- * One block. generation is even while the block can be found and read; a reader compares it before and after. All
- * other fields are constant while it is even, but pages_ready and the page map. Block numbers start at 1: number n is
- * entry n - 1 of the table. resting is the daemon's alone (KVP_RESTING_...): from a block's death until its memory may be used again,
- * so that a process that takes the arena over knows what earlier readers may still see.
- */
 enum kvp_resting {
 	KVP_RESTING_NO = 0,
 	KVP_RESTING_DEAD = 1,  /* dead, and its memory is still its own */
 	KVP_RESTING_MOVED = 2, /* alive; its generation is odd only while its pages are moved */
 };
 
+/*
+ * One block. generation is even while the block can be found and read; a reader compares it before and after. All
+ * other fields are constant while it is even, but pages_ready and the page map. Block numbers start at 1: number n is
+ * entry n - 1 of the table. resting is the daemon's alone (enum kvp_resting): from a block's death until its memory
+ * may be used again, so that a process that takes the arena over knows what earlier readers may still see, and while
+ * it is moved.
+ */
 struct kvp_block {
 	_Atomic uint64_t generation;
 	uint64_t key_hash;

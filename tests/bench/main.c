@@ -85,7 +85,8 @@ static void print_help(void)
 		     "  --arena-bytes SIZE   the daemon's arena (default: 512MiB)\n"
 		     "  --page SIZE          fetch: only pages of this size: 16KiB, 24KiB, 32KiB, 64KiB\n"
 		     "  --directory DIR      disk: on the file system of this directory (default: /var/tmp)\n"
-		     "  --quick              fetch, scale, scrape, restart, disk: so little that the figures mean nothing\n"
+		     "  --quick              fetch, scale, scrape, restart, disk: so little that the figures mean "
+		     "nothing\n"
 		     "  -h, --help           print this help\n");
 }
 

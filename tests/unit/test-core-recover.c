@@ -209,6 +209,12 @@ static void ring(struct scene *s) { entry_of(s, "a")->parent_hash = entry_of(s, 
 static void parent_damaged(struct scene *s) { entry_of(s, "a")->tokens = 0; }
 static void twice(struct scene *s) { *shared_block(s->rig.core, BLOCKS) = *entry_of(s, "e"); }
 static void resting_while_live(struct scene *s) { entry_of(s, "d")->resting = 1; }
+static void being_moved(struct scene *s)
+{
+	entry_of(s, "d")->resting = KVP_RESTING_MOVED;
+	entry_of(s, "d")->generation++;
+}
+static void moved(struct scene *s) { entry_of(s, "d")->resting = KVP_RESTING_MOVED; }
 static void dead(struct scene *s) { entry_of(s, "d")->generation++; }
 static void dead_resting(struct scene *s)
 {
@@ -270,7 +276,8 @@ static const struct {
 	D(odd_slot, 4, 0, 1), D(slot_twice, 4, 0, 1), D(stolen_slot, 4, 0, 1), D(map_as_page, 4, 0, 1),
 	D(far_slot_single, 4, 0, 1), D(odd_flags, 4, 0, 1), D(a_page_missing, 3, 2, 0), D(ready_lies, 5, 0, 0),
 	D(own_parent, 4, 1, 0), D(lost_parent, 4, 1, 0), D(ring, 2, 3, 0), D(parent_damaged, 2, 2, 1),
-	D(twice, 5, 0, 1), D(resting_while_live, 5, 0, 0), D(dead, 4, 0, 0), D(dead_resting, 4, 0, 0, 1),
+	D(twice, 5, 0, 1), D(resting_while_live, 5, 0, 0), D(being_moved, 5, 0, 0), D(moved, 5, 0, 0),
+	D(dead, 4, 0, 0), D(dead_resting, 4, 0, 0, 1),
 	D(dead_resting_damaged, 4, 0, 1), D(index_noise, 5, 0, 0), D(index_full, 5, 0, 0),
 	D(counters_noise, 5, 0, 0), D(entry_noise, 5, 0, 0, 0, 0), D(space_free, 1, 0, 4),
 	D(space_no_name, 1, 0, 4, 0, 1), D(space_long_name, 1, 0, 4, 0, 1), D(space_bad_model, 1, 0, 4, 0, 1),
