@@ -16,7 +16,8 @@ static bool acked[N + 1];
 
 static void on_stored(struct tier_rig *rig, const struct tier_rig_store *store, int result)
 {
-	acked[store->number] = result == 0;
+	if (store->number <= N)
+		acked[store->number] = result == 0;
 }
 
 /* It is going to be dropped, perhaps. */
