@@ -618,6 +618,7 @@ void block_adopt(struct core *core, uint32_t block, uint32_t parent)
 	kvp_assert(core->blocks[block].state == BLOCK_FREE && block_complete(core, block));
 	atomic_store_explicit(&shared->resting, KVP_RESTING_NO, memory_order_relaxed);
 	adopted_fill(core, block);
+	core->blocks[block].adopted = true;
 	if (parent) {
 		child_link(core, parent, block);
 		policy_refresh(core, parent);

@@ -56,6 +56,7 @@ struct block {
 	struct load *load;       /* that brings its pages up from the tier; NULL: none */
 	bool below;              /* the tier has it, or is writing it */
 	bool storing;            /* its store has not ended */
+	bool adopted;            /* from the process before */
 	bool read;               /* since it was stored, or loaded */
 	struct deadline partial; /* armed while pages are missing, unless they are being loaded */
 	struct deadline keep;    /* armed while it has a priority */

@@ -143,6 +143,19 @@ static void describe(struct core *core, uint32_t block, struct tier_block *ret_b
 	};
 }
 
+/* A block that the process before left may have its copy: nobody noted it here. */
+static bool is_below(struct core *core, uint32_t block)
+{
+	const struct kvp_block *shared = shared_block(core, block);
+	struct block *b = &core->blocks[block];
+	struct tier_block found;
+
+	if (b->adopted && !b->below)
+		b->below = tiering_find(core, shared->space_id, key_of_block(core, block), &found) &&
+			   found.tokens == shared->tokens;
+	return b->below;
+}
+
 /* Results: 0; KVP_NO_SPACE (not now). */
 static int store(struct core *core, uint32_t block)
 {
@@ -152,6 +165,10 @@ static int store(struct core *core, uint32_t block)
 	int r;
 
 	kvp_assert(b->state == BLOCK_LIVE && block_complete(core, block) && !b->below && !b->storing);
+	if (is_below(core, block)) {
+		list_unlink(&b->to_store);
+		return 0;
+	}
 	describe(core, block, &described);
 	for (uint32_t page = 0; page < described.page_count; page++)
 		core->transfer[page] = (struct tier_page){
@@ -209,7 +226,7 @@ enum kvp_fate tiering_evict(struct core *core, uint32_t block, enum kvp_fate fat
 
 	if (!tiering_present(core))
 		return fate;
-	if (b->below)
+	if (is_below(core, block))
 		return KVP_FATE_DEMOTED;
 	if (fate == KVP_FATE_EVICTED_REQUEST && !list_empty(&b->to_store) && !core->stopping && !is_busy(core) &&
 	    store(core, block) == 0)
