@@ -81,7 +81,7 @@ static kvc_space *join(const struct stage *stage, kvc_client **ret_client)
 	return open_space(*ret_client, "s", &schema);
 }
 
-/* With a daemon that comes back every call has an answer; a parent is missing when it was in work at the kill. */
+/* With a daemon that comes back every call has an answer. A parent is missing only when the round was deleted. */
 static void write_one(struct stage *stage, kvc_space *space, uint32_t round, unsigned writer, uint32_t i)
 {
 	char name[32], parent[32];
@@ -92,6 +92,8 @@ static void write_one(struct stage *stage, kvc_space *space, uint32_t round, uns
 	do
 		r = append_block(space, name, i % CHAIN ? parent : NULL, seed_of(round, writer, i), 32);
 	while (r == KVC_PARTIAL); /* what the process before left unfinished */
+	if (r == KVC_NO_PARENT && atomic_load(&stage->round) != round)
+		return;
 	if (r != KVC_OK && r != KVC_PRESENT)
 		wrong("writer %u, block %s: %d, %s", writer, name, r, kvc_strerror(r));
 	atomic_store(&stage->acknowledged[writer], (uint64_t)round << 32 | (i + 1));
