@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Threads of our own that do what takes long, in the order in which it was given to them: all transfers of the engine
- * of threads, and of io_uring's what would make the loop wait (making, removing and syncing files). libuv's pool is four
- * threads for everything; a slow disk would take them all.
+ * of threads, and of io_uring's what would make the loop wait (making, removing and syncing files). libuv's pool is
+ * four threads for everything; a slow disk would take them all.
  */
 #pragma once
 

@@ -78,7 +78,7 @@ int disk_threads_new(const struct disk_options *options, struct disk_files *file
 void disk_engine_init(struct disk_engine *engine, const struct disk_options *options, struct disk_files *files,
 		      const struct disk_ops *disk_ops, const struct disk_engine_ops *ops);
 
-/* Whether io is refused because the disk is closing: then it is in the list of what is cancelled. Checks io's contract. */
+/* Whether io is refused because the disk is closing: it then is in the list of what is cancelled. Checks io. */
 bool disk_engine_refuses(struct disk_engine *engine, struct disk_io *io);
 
 /* disk_ops.files and disk_ops.buffers, for all engines. */

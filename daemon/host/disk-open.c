@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which engine it is, and what all engines do alike. Closing waits, since the arena is unmapped after it; transfers under
- * way take milliseconds.
+ * Which engine it is, and what all engines do alike. Closing waits, since the arena is unmapped after it; transfers
+ * under way take milliseconds.
  */
 #include "daemon/host/disk-open.h"
 
@@ -96,9 +96,9 @@ static int open_uring(const struct disk_options *options, struct disk_files *fil
 		return 0;
 	if (options->engine == DISK_ENGINE_IO_URING)
 		return host_error_set(error, HOST_EXIT_NOT_CONFIGURED,
-				      "%s: io_uring is demanded and refused: %s: %s; allow it (kernel.io_uring_disabled=0, "
-				      "a seccomp profile with io_uring_setup, io_uring_enter and io_uring_register), or "
-				      "let threads do it",
+				      "%s: io_uring is demanded and refused: %s: %s; allow it "
+				      "(kernel.io_uring_disabled=0; LimitMEMLOCK= or ulimit -l; a seccomp profile with "
+				      "io_uring_setup, io_uring_enter and io_uring_register), or let threads do it",
 				      options->directory, step, strerror(-r));
 	log_message(options->log, MESSAGE_IO_URING_REFUSED, "%s: threads instead of io_uring: %s: %s",
 		    options->directory, step, strerror(-r));

@@ -43,8 +43,9 @@ struct disk_options {
 	uint64_t memory_bytes;
 	/*
 	 * Registers memory with io_uring, which spares the kernel to look its pages up for each transfer. All of it is
-	 * then allocated and locked (RLIMIT_MEMLOCK), and must stay as it is: who punches a hole into it makes transfers
-	 * go to pages that nobody sees any more. Memory of disk_ops.buffers() is registered in any case.
+	 * then allocated and locked (RLIMIT_MEMLOCK), and must stay as it is until disk_unregister(): who punches a
+	 * hole into it makes transfers go to pages that nobody sees any more. Memory of disk_ops.buffers() is
+	 * registered in any case.
 	 */
 	bool register_memory;
 	enum disk_engine_choice engine;
@@ -66,7 +67,7 @@ void disk_unregister(struct disk *disk, const void *memory);
 
 /*
  * Waits until nothing is under way: then the arena and all other memory are their owners' again. What waited, and what
- * done() submits meanwhile, is done with -ECANCELED. The disk's handles end, and it is freed, with the next turns of the
- * loop; nobody else closes them (uv_walk() comes after).
+ * done() submits meanwhile, is done with -ECANCELED. The disk's handles end, and it is freed, with the next turns of
+ * the loop; nobody else closes them (uv_walk() comes after).
  */
 void disk_close(struct disk *disk);

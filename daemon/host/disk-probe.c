@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Kernels since 6.1 tell the alignment that O_DIRECT wants; where the kernel or the file system does not, a write of the
- * least alignment is tried.
+ * Kernels since 6.1 tell the alignment that O_DIRECT wants; where the kernel or the file system does not, a write of
+ * the least alignment is tried.
  */
 #include "daemon/host/disk-probe.h"
 

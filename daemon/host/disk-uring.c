@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The engine of io_uring. Transfers wait in one list; the loop's turn ends with handing as many to the kernel as may be
- * under way, with one system call. An eventfd tells of ends. What would make the loop wait (making, removing and syncing
- * files) is done by a crew of two.
+ * under way, with one system call. An eventfd tells of ends. What would make the loop wait (making, removing and
+ * syncing files) is done by a crew of two.
  *
  * The ring has as many entries as transfers may be under way, so neither of its queues can overflow. With
  * IORING_SETUP_DEFER_TASKRUN the kernel finishes transfers when it is asked to, all that have come at once, instead of
@@ -299,8 +299,8 @@ static void know(struct disk_engine *engine, void *memory, size_t bytes)
 	r = register_pieces(uring, memory, bytes);
 	if (r < 0) {
 		log_line(engine->log, LOG_LEVEL_INFO,
-			 "%zu MiB of memory cannot be registered with io_uring (%s), which makes transfers a little slower; "
-			 "LimitMEMLOCK= or ulimit -l allows it",
+			 "%zu MiB of memory cannot be registered with io_uring (%s), which makes transfers a little "
+			 "slower; LimitMEMLOCK= or ulimit -l allows it",
 			 bytes / MIB, strerror(-r));
 		return;
 	}
