@@ -281,14 +281,17 @@ static void block_mark(struct core *core, struct core_session *session, uint32_t
 	if (b->state == BLOCK_FREE)
 		return;
 	if (core->marks[block] >> 1 != core->scan) {
-		bool shields;
-
-		user->hazard_bytes += block_pin_cost(core, block);
-		shields = user->hazard_bytes + user->pinned_bytes <= core->limits.pinned_bytes_per_uid_max;
-		core->marks[block] = core->scan << 1 | shields;
+		core->marks[block] = core->scan << 1;
 		core->blocks_named++;
 	}
-	session->control.greedy |= !(core->marks[block] & 1);
+	/* The first who may pin it shields it, for all; nobody is greedy by the measure of another. */
+	if (!(core->marks[block] & 1)) {
+		user->hazard_bytes += block_pin_cost(core, block);
+		if (user->hazard_bytes + user->pinned_bytes <= core->limits.pinned_bytes_per_uid_max)
+			core->marks[block] |= 1;
+		else
+			session->control.greedy = true;
+	}
 	session->control.wanted |= wanted(core, b);
 }
 

@@ -401,6 +401,31 @@ static void test_greedy(void **state)
 	rig_stop(&scene.rig);
 }
 
+/* Who pins within the quota what somebody beyond it pins as well has all that a pin gives. */
+static void test_greedy_company(void **state)
+{
+	struct core_limits limits = { .pin_grace_ms = GRACE_MS, .pinned_bytes_per_uid_max = ARENA / 4 };
+	struct scene scene;
+	struct rig_peer *other;
+
+	scene_open(&scene, BLOCKS, &limits);
+	other = rig_connect_reader(&scene.rig, 2, 1002, 0, 1);
+	for (char key[2] = "a"; key[0] <= 'd'; key[0]++)
+		assert_int_equal(append(&scene, key), KVP_OK);
+	pin(&scene, 0, "b");
+	pin(&scene, 1, "a");
+	other->control->records_used = 1;
+	record_of(other, 0)->hazard[0] = number_of(&scene, "a");
+	for (unsigned i = 0; i < 20; i++) {
+		(void)append(&scene, i % 2 ? "e" : "f");
+		record_of(other, 0)->beats++;
+		advance(&scene, 100);
+	}
+	assert_int_not_equal(number_of(&scene, "a"), 0);
+	assert_null(other->hung_up);
+	rig_stop(&scene.rig);
+}
+
 /* ---- Touches ---- */
 
 static void touch(struct scene *scene, uint32_t number)
@@ -563,6 +588,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_stuck_on_victims),
 	cmocka_unit_test(test_signs_of_life),
 	cmocka_unit_test(test_greedy),
+	cmocka_unit_test(test_greedy_company),
 	cmocka_unit_test(test_touches),
 	cmocka_unit_test(test_touches_of_a_short_session),
 	cmocka_unit_test(test_touch_before_eviction),
