@@ -100,6 +100,10 @@ struct core_session *core_session_close(struct core_session *session)
 	session->state = SESSION_OVER;
 	deadline_disarm(&core->deadlines, &session->hello);
 	hazard_void(session);
+	/* First: what goes below could answer them, and give the session leases. */
+	events_forget(session);
+	fetching_forget(session);
+	resize_forget(session);
 	list_for_each_safe(node, after, &session->ops)
 		op_end(session, list_entry(node, struct op, link));
 	list_for_each_safe(node, after, &session->leases)
@@ -110,9 +114,6 @@ struct core_session *core_session_close(struct core_session *session)
 	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++)
 		session_close_space(session, id);
 	hazard_take_back(session);
-	events_forget(session);
-	fetching_forget(session);
-	resize_forget(session);
 	if (session->staging) {
 		account_discharge(&session->user->staging_bytes, session->staging_bytes);
 		counter_sub(core, staging_bytes, session->staging_bytes);

@@ -393,6 +393,38 @@ static void test_gone_while_waiting(void **state)
 }
 
 /* Deleting reaches what is on the tier alone, with all that descends from it. */
+/*
+ * A session goes that waits for a block and writes its parent: both go with it, and nobody is left who could be answered
+ * or have a lease.
+ */
+static void test_closed_while_waiting(void **state)
+{
+	struct scene *scene = scene_new(CORE_TIER_ADMIT_ALL, 100);
+	struct rig_peer *other = rig_connect(&scene->rig, 1, 1001, MIB);
+	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
+	Kvpaged__V1__Fetch body = KVPAGED__V1__FETCH__INIT;
+	ProtobufCBinaryData keys[2] = { text("other"), text("b") };
+
+	(void)rig_open_small(other, NULL);
+	append(scene, "a", NULL, 1);
+	append(scene, "b", "a", 2);
+	evict_all(scene);
+	append(scene, "other", NULL, 3);
+	scene->rig.tier_held = true;
+	assert_int_equal(rig_append(other, scene->id, "a", NULL, 16, scene->space.page_bytes, 0, 1, 1), KVP_OK);
+	body.space_id = scene->id;
+	body.n_keys = 2;
+	body.keys = keys;
+	request.verb_case = KVPAGED__V1__REQUEST__VERB_FETCH;
+	request.fetch = &body;
+	rig_send(other, &request);
+	rig_run(&scene->rig);
+	rig_disconnect(other);
+	rig_audit(&scene->rig);
+	assert_int_equal(rig_counter(scene->peer, "leases"), 0);
+	scene_end(scene);
+}
+
 static void test_deleted_below(void **state)
 {
 	struct scene *scene = scene_new(CORE_TIER_ADMIT_ALL, 100);
@@ -492,6 +524,7 @@ int main(void)
 		cmocka_unit_test(test_deleted_while_loading),
 		cmocka_unit_test(test_appended_while_loading),
 		cmocka_unit_test(test_gone_while_waiting),
+		cmocka_unit_test(test_closed_while_waiting),
 		cmocka_unit_test(test_deleted_below),
 		cmocka_unit_test(test_reclaimed_while_resident),
 		cmocka_unit_test(test_larger_than_ram),
