@@ -57,6 +57,10 @@ static void forecast(struct sim_peer *peer, const struct sim_step *step)
 	uint64_t dropped, faults = sim->faults;
 	struct tier_stats stats;
 
+	sim_settle(sim, true); /* lest what others have asked for makes room for itself in between */
+	if (peer->hung_up)
+		return;
+	sim->answer = (struct sim_answer){ 0 };
 	sim_request(peer, step);
 	expected = sim->answer.matched + sim->answer.loadable;
 	if (!sim->answer.came || sim->answer.status != KVP_OK || !sim->tier || peer->hung_up)
@@ -194,7 +198,7 @@ static void fault(struct sim *sim, const struct sim_step *step)
 	sim->faults++;
 }
 
-/* A bit of a file turns, or the file is gone for the next process. */
+/* Some bits of a file turn. */
 static void damage(struct sim *sim, const struct sim_step *step)
 {
 	struct disk_memory_file *file;
@@ -204,15 +208,17 @@ static void damage(struct sim *sim, const struct sim_step *step)
 	file = &sim->disk.files[step->value % sim->setup.segments];
 	if (!file->bytes)
 		return;
-	file->bytes[sim_mix(step->order, step->key) % sim->setup.segment_bytes] ^= (uint8_t)(1u << step->n % 8);
+	for (uint32_t i = 0; i < 1u << step->n % 6; i++)
+		file->bytes[sim_mix(step->order, i) % sim->setup.segment_bytes] ^= (uint8_t)(1u << i % 8);
 	sim->faults++;
 }
 
 static uint64_t duration(const struct sim_step *step)
 {
-	static const uint64_t units[] = { NS_PER_US, NS_PER_MS, 20 * NS_PER_MS, 200 * NS_PER_MS, NS_PER_S };
+	static const uint64_t units[] = { NS_PER_US, NS_PER_US, NS_PER_MS,	NS_PER_MS,
+					  NS_PER_MS, NS_PER_MS, 10 * NS_PER_MS, 200 * NS_PER_MS };
 
-	return (1 + step->value % 16) * units[step->order % 5];
+	return (1 + step->value % 16) * units[step->order % 8];
 }
 
 static void machine(struct sim *sim, const struct sim_step *step)
@@ -245,6 +251,8 @@ static void machine(struct sim *sim, const struct sim_step *step)
 	case SIM_CRASH:
 		sim->disk.seed = step->order + 1;
 		sim_crash(sim, sim->setup.torn);
+		if (step->value % 4)
+			sim_settle(sim, true);
 		return;
 	default:
 		return;
@@ -285,13 +293,29 @@ static void client(struct sim_peer *peer, const struct sim_step *step)
 		sim_settle(sim, false);
 }
 
-void sim_act(struct sim *sim, const struct sim_step *step)
+/* As a client does that wants something: mostly there is a session before, with the space open. */
+static bool prepare(struct sim *sim, const struct sim_step *step)
 {
 	struct sim_peer *peer = &sim->peers[step->peer % SIM_PEERS_MAX];
+	struct sim_step first = *step;
 
+	if (!peer->session && sim_mix(step->order, 6) % 16 > 0)
+		connect_one(sim, step);
+	if (!peer->session || !peer->ready || peer->hung_up)
+		return false;
+	first.verb = SIM_OPEN;
+	if (!(peer->open >> step->space & 1) && sim_mix(step->order, 7) % 16 > 0)
+		sim_request(peer, &first);
+	return !peer->hung_up;
+}
+
+void sim_act(struct sim *sim, const struct sim_step *step)
+{
 	sim_peers_reap(sim);
 	sim->now_ns += 1 + step->order % 2000;
-	machine(sim, step);
-	if (step->verb < SIM_RUN && step->verb != SIM_CONNECT && peer->session && peer->ready && !peer->hung_up)
-		client(peer, step);
+	sim->step_ns = sim->now_ns;
+	if (step->verb == SIM_CONNECT || step->verb >= SIM_RUN)
+		machine(sim, step);
+	else if (prepare(sim, step))
+		client(&sim->peers[step->peer % SIM_PEERS_MAX], step);
 }

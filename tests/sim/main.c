@@ -26,6 +26,7 @@ struct options {
 	const char *replay;
 	bool minimise;
 	bool verbose;
+	bool counters;
 };
 
 static void usage(void)
@@ -42,6 +43,7 @@ static void usage(void)
 	     "  --replay FILE  run the steps in FILE, as --minimise prints them\n"
 	     "  --minimise     when it fails, leave out steps as long as it fails in the same way, and print the rest\n"
 	     "  --verbose      print each step before it is done\n"
+	     "  --counters     of many seeds: the daemon's counters, added up, to see what happened\n"
 	     "  --help         print this help");
 }
 
@@ -109,6 +111,7 @@ struct crowd {
 	uint64_t begun;
 	uint64_t ended;
 	uint64_t checks;
+	uint64_t counters[KVP_COUNTERS];
 	bool failed;
 };
 
@@ -138,6 +141,8 @@ static void crowd_end(struct crowd *crowd)
 		sim_run_end(&run, status, &outcome);
 		crowd->ended++;
 		crowd->checks += outcome.checks;
+		for (unsigned c = 0; c < KVP_COUNTERS; c++)
+			crowd->counters[c] += outcome.counters[c];
 		if (outcome.failed)
 			fail_print(run.seed, crowd->options->steps, &outcome);
 		crowd->failed |= outcome.failed;
@@ -162,6 +167,8 @@ static int run_many(const struct options *options)
 			crowd_end(crowd);
 	}
 	failed = crowd->failed;
+	for (unsigned i = 0; options->counters && i < KVP_COUNTERS; i++)
+		printf("# %12" PRIu64 " %s\n", crowd->counters[i], sim_counter_names[i]);
 	printf("# %" PRIu64 " pages compared\n%sok 1 - %" PRIu64 " steps\n", crowd->checks, failed ? "not " : "",
 	       crowd->ended * options->steps);
 	free(crowd);
@@ -182,6 +189,7 @@ static int parse(int argc, char **argv, struct options *options)
 		{ "steps", required_argument, NULL, 'm' },   { "jobs", required_argument, NULL, 'j' },
 		{ "seconds", required_argument, NULL, 't' }, { "replay", required_argument, NULL, 'r' },
 		{ "minimise", no_argument, NULL, 'M' },	     { "verbose", no_argument, NULL, 'v' },
+		{ "counters", no_argument, NULL, 'c' },
 		{ "help", no_argument, NULL, 'h' },	     { NULL, 0, NULL, 0 },
 	};
 	bool good = true;
@@ -212,6 +220,9 @@ static int parse(int argc, char **argv, struct options *options)
 			break;
 		case 'v':
 			options->verbose = true;
+			break;
+		case 'c':
+			options->counters = true;
 			break;
 		case 'h':
 			usage();

@@ -50,6 +50,8 @@ static void run(uint64_t seed, const struct sim_steps *steps, bool verbose)
 	}
 	here->step = steps->n;
 	sim_end(sim);
+	for (unsigned i = 0; i < KVP_COUNTERS; i++)
+		here->counters[i] = sim->past[i] + sim->counters[i];
 	free(sim);
 }
 

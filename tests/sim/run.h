@@ -12,6 +12,7 @@ struct sim_outcome {
 	uint32_t step;  /* that it failed in */
 	char text[512]; /* what was wrong */
 	uint64_t checks;
+	uint64_t counters[KVP_COUNTERS];
 };
 
 struct sim_run {

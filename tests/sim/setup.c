@@ -90,18 +90,16 @@ static void tier_make(struct sim_setup *setup, uint64_t *seed)
 static void weights_make(struct sim_setup *setup, uint64_t *seed)
 {
 	static const uint32_t usual[SIM_VERB_COUNT] = {
-		[SIM_CONNECT] = 12, [SIM_HANG_UP] = 3, [SIM_OPEN] = 20, [SIM_APPEND] = 120, [SIM_FETCH] = 50,
+		[SIM_CONNECT] = 4, [SIM_HANG_UP] = 2, [SIM_OPEN] = 4, [SIM_APPEND] = 160, [SIM_FETCH] = 70,
 		[SIM_RELEASE] = 20, [SIM_MATCH] = 10, [SIM_FORECAST] = 6, [SIM_DELETE] = 10, [SIM_TOUCH] = 6,
 		[SIM_PIN] = 6, [SIM_UNPIN] = 3, [SIM_STATS] = 3, [SIM_EVICT] = 6, [SIM_EVICT_ONE] = 6, [SIM_LIST] = 6,
 		[SIM_DROP] = 3, [SIM_WHY] = 6, [SIM_SUBSCRIBE] = 6, [SIM_GARBAGE] = 1, [SIM_LOOK] = 30,
 		[SIM_SETTLE_PIN] = 30, [SIM_LET_GO] = 15, [SIM_RUN] = 30, [SIM_SETTLE] = 10, [SIM_TIME] = 25,
-		[SIM_DISK] = 60, [SIM_FAULT] = 6, [SIM_DAMAGE] = 2, [SIM_STOP] = 1, [SIM_CRASH] = 1,
+		[SIM_DISK] = 80, [SIM_FAULT] = 6, [SIM_DAMAGE] = 3, [SIM_STOP] = 1, [SIM_CRASH] = 1,
 	};
 
 	for (unsigned verb = 0; verb < SIM_VERB_COUNT; verb++)
 		setup->weights[verb] = one_in(seed, 4) ? 0 : usual[verb] * (1 + below(seed, 4));
-	setup->weights[SIM_CONNECT] = 40;
-	setup->weights[SIM_OPEN] = 60;
 	if (setup->weights[SIM_APPEND] == 0)
 		setup->weights[SIM_APPEND] = 100;
 	if (!setup->readers)
@@ -121,12 +119,12 @@ void sim_setup_make(struct sim_setup *setup, uint64_t seed)
 	*setup = (struct sim_setup){
 		.seed = seed,
 		.arena_bytes = one_in(&state, 4) ? 16 * MIB : 8 * MIB,
-		.blocks_max = one_in(&state, 4) ? 12 + below(&state, 8) : 24 + below(&state, 72),
+		.blocks_max = 8 + below(&state, one_in(&state, 3) ? 80 : 24),
 		.peers = 1 + below(&state, SIM_PEERS_MAX),
 		.keys = 16 + below(&state, SIM_KEYS_MAX - 15),
 		.roots = 1 + below(&state, 8),
 		.branch = 1 + below(&state, 4),
-		.names = 1 + below(&state, SIM_NAMES),
+		.names = one_in(&state, 3) ? 1 + below(&state, SIM_NAMES) : 1,
 		.mrc_samples = one_in(&state, 3) ? 0 : 16,
 		.prompt_percent = below(&state, 101),
 		.readers = !one_in(&state, 3),

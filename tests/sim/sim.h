@@ -242,6 +242,7 @@ struct sim {
 	struct tier *tier;
 	struct disk_memory disk;
 	uint64_t now_ns;
+	uint64_t step_ns;   /* when the step began */
 	uint64_t ticked_ns; /* what was over by then has ended */
 	uint64_t incarnation;
 	bool runnable; /* core_run() is to be called */
@@ -261,6 +262,7 @@ struct sim {
 	bool events_lost;
 	struct sim_counts counts;
 	uint64_t counters[KVP_COUNTERS];
+	uint64_t past[KVP_COUNTERS]; /* of earlier processes */
 	uint64_t faults; /* that were injected, of any kind */
 	uint64_t checks; /* pages compared */
 };
@@ -367,4 +369,5 @@ static inline uint64_t sim_life(const struct block_view *view)
 
 /* ---- watch.c ---- */
 void sim_watch(struct sim *sim);
+extern const char *const sim_counter_names[KVP_COUNTERS];
 void sim_event(struct sim *sim, const Kvpaged__V1__Event *event);

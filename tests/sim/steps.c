@@ -35,6 +35,12 @@ static enum sim_verb verb_choose(const struct sim_setup *setup, uint64_t random)
 	kvp_unreachable();
 }
 
+/* Two shapes of a space cannot be live at once: one of them is rare. */
+static uint32_t space_choose(const struct sim_setup *setup, uint32_t random)
+{
+	return random % setup->names * SIM_SHAPES + (random >> 8) % 32 / 31;
+}
+
 void sim_steps_make(const struct sim_setup *setup, uint32_t n, struct sim_steps *ret_steps)
 {
 	*ret_steps = (struct sim_steps){ .steps = calloc(n ? n : 1, sizeof(*ret_steps->steps)), .n = n };
@@ -45,7 +51,7 @@ void sim_steps_make(const struct sim_setup *setup, uint32_t n, struct sim_steps 
 		ret_steps->steps[i] = (struct sim_step){
 			.verb = verb_choose(setup, disk_memory_random(&random) >> 8),
 			.peer = (uint32_t)disk_memory_random(&random) % setup->peers,
-			.space = (uint32_t)disk_memory_random(&random) % (setup->names * SIM_SHAPES),
+			.space = space_choose(setup, (uint32_t)disk_memory_random(&random)),
 			.key = (uint32_t)disk_memory_random(&random) % setup->keys,
 			.n = (uint32_t)disk_memory_random(&random) % 16,
 			.value = (uint32_t)(disk_memory_random(&random) >> 40),

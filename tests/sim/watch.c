@@ -173,8 +173,8 @@ static void held_watch(struct sim *sim, struct sim_held *held, bool shields)
 			 held->id ? "leased" : "pinned");
 }
 
-/* Of a user far from the quota, pins shield from eviction as well. */
-static bool pins_shield(const struct sim *sim, const struct sim_peer *peer, const struct sim_held *pin)
+/* Of a user far from the quota, pins shield from eviction as well: when that was so for as long as a scan is old. */
+static bool pins_shield(const struct sim *sim, const struct sim_peer *peer, struct sim_held *pin)
 {
 	uint64_t sum = sim_pinned(sim, peer->uid, true);
 
@@ -182,7 +182,9 @@ static bool pins_shield(const struct sim *sim, const struct sim_peer *peer, cons
 		for (unsigned k = 0; sim->peers[i].session && sim->peers[i].uid == peer->uid && k < SIM_PINS_MAX; k++)
 			if (sim->peers[i].pins[k].used)
 				sum += sim_pin_cost(sim, sim->peers[i].pins[k].space, SIM_PAGES_MAX);
-	return sum <= sim->setup.limits.pinned_bytes_per_uid_max && sim->now_ns > pin->since_ns + PIN_SEEN_NS;
+	if (sum > sim->setup.limits.pinned_bytes_per_uid_max)
+		pin->since_ns = sim->now_ns;
+	return sim->step_ns > pin->since_ns + PIN_SEEN_NS;
 }
 
 static void leases_watch(struct sim *sim, struct sim_peer *peer)
@@ -218,7 +220,7 @@ static void peer_watch(struct sim *sim, struct sim_peer *peer)
 
 /* ---- Counters ---- */
 
-static const char *const counter_names[] = {
+const char *const sim_counter_names[KVP_COUNTERS] = {
 #define VALUE(field, labels, sentence) #field,
 #include "proto/metrics.def"
 };
@@ -235,8 +237,8 @@ static void counters_grow(struct sim *sim)
 	const _Atomic uint64_t *words = (const void *)core_counters(sim->core);
 
 	for (unsigned i = 0; i < KVP_COUNTERS; i++) {
-		if (words[i] < sim->counters[i] && is_total(counter_names[i]))
-			sim_fail(sim, "%s shrank from %" PRIu64 " to %" PRIu64, counter_names[i], sim->counters[i],
+		if (words[i] < sim->counters[i] && is_total(sim_counter_names[i]))
+			sim_fail(sim, "%s shrank from %" PRIu64 " to %" PRIu64, sim_counter_names[i], sim->counters[i],
 				 (uint64_t)words[i]);
 		sim->counters[i] = words[i];
 	}

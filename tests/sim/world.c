@@ -83,6 +83,8 @@ static void boot(struct sim *sim)
 	sim->events_last = 0;
 	memset(sim->ids, 0, sizeof(sim->ids));
 	memset(sim->of_id, 0, sizeof(sim->of_id));
+	for (unsigned i = 0; i < KVP_COUNTERS; i++)
+		sim->past[i] += sim->counters[i];
 	memset(sim->counters, 0, sizeof(sim->counters));
 	sim->counts = (struct sim_counts){ 0 };
 	sim_connect(sim, SIM_OBSERVER, 0, 0, 0, true);
