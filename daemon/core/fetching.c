@@ -36,6 +36,7 @@ struct fetching {
 	uint64_t space_life;
 	uint32_t ttl_ms; /* 0: without leases */
 	bool prefetch;
+	bool for_ancestor; /* core.load_begun is an ancestor of its next key */
 	struct page_range range;
 	uint32_t next;    /* key to look at */
 	uint32_t waiting; /* parts */
@@ -296,6 +297,7 @@ static int part_load(struct core *core, struct part *part)
 	if (r != KVP_OK)
 		return r == -ENOMEM ? KVP_TOO_MANY : r;
 	core->load_begun = load;
+	fetching->for_ancestor = !own;
 	if (!own)
 		return -EAGAIN;
 	part_wait(part, load);
@@ -326,16 +328,35 @@ static int part_prepare(struct core *core, struct part *part)
 	return KVP_OK;
 }
 
-/* Continues the load that is being begun, if there is one. Whether it is begun, or over, now. */
+/* The fetch's next key is prepared, with this result. */
+static void next_end(struct fetching *fetching, enum kvp_status status)
+{
+	fetching->for_ancestor = false;
+	fetching->parts[fetching->next++].status = (uint8_t)status;
+	if (fetching->next == fetching->n)
+		list_unlink(&fetching->link);
+	answer_if_done(fetching);
+}
+
+/*
+ * Continues the load that is being begun, if there is one. Whether it is begun, or over, now. An ancestor without room
+ * ends the key that it was to be loaded for, which would ask for it again and again.
+ */
 static bool load_is_begun(struct core *core)
 {
 	struct load *load = core->load_begun;
+	struct list *first;
+	int r;
 
 	if (!load)
 		return true;
-	if (load_continue(load) == -EAGAIN)
+	r = load_continue(load);
+	if (r == -EAGAIN)
 		return false;
 	core->load_begun = NULL;
+	first = list_first(&core->fetches);
+	if (r == KVP_NO_SPACE && first && list_entry(first, struct fetching, link)->for_ancestor)
+		next_end(list_entry(first, struct fetching, link), KVP_NO_SPACE);
 	return true;
 }
 
@@ -358,10 +379,7 @@ bool fetching_step(struct core *core)
 		core->fetches_blocked = r == -EBUSY;
 		if (r == -EBUSY)
 			return false;
-		fetching->parts[fetching->next++].status = (uint8_t)r;
-		if (fetching->next == fetching->n)
-			list_unlink(&fetching->link);
-		answer_if_done(fetching);
+		next_end(fetching, (enum kvp_status)r);
 	}
 	return true;
 }

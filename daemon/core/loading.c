@@ -197,7 +197,7 @@ int load_continue(struct load *load)
 		return KVP_OK;
 	load->status = (enum kvp_status)r;
 	load_end(load);
-	return KVP_OK;
+	return r;
 }
 
 /* ---- Pages ---- */

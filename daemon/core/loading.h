@@ -52,7 +52,10 @@ bool loading_busy(const struct core *core);
 int load_begin(struct core *core, uint32_t space_id, const struct tier_block *found, uint32_t parent,
 	       const struct page_range *first, struct load **ret_load);
 
-/* Takes slots, then lets the load take part. Returns -EAGAIN until it is done; the load may be over by then. */
+/*
+ * Takes slots, then lets the load take part. Results: -EAGAIN (call again); KVP_OK; KVP_NO_SPACE, KVP_MISS (it went
+ * meanwhile): the load is over.
+ */
 int load_continue(struct load *load);
 
 /* Has the tier read as much as there is room for under way. */

@@ -508,6 +508,38 @@ static void test_no_room_to_load(void **state)
 	scene_end(scene);
 }
 
+/* The same for an ancestor of what is asked for, when it is memory that is short, and not numbers of blocks. */
+static void test_no_room_for_an_ancestor(void **state)
+{
+	struct scene *scene = calloc(1, sizeof(*scene));
+	struct rig_peer *other;
+	Kvpaged__V1__Schema schema;
+	char key[8];
+
+	assert_non_null(scene);
+	rig_start_tier(&scene->rig, 16 * MIB, 200, &scene->tier, CORE_TIER_ADMIT_ALL, 100);
+	scene->peer = rig_connect(&scene->rig, 0, 1000, MIB);
+	other = rig_connect(&scene->rig, 1, 1001, MIB);
+	rig_schema(&schema, PAGES, 4, 256);
+	schema.block_tokens = 16;
+	schema.page_heads = 4;
+	scene->id = rig_open(scene->peer, "large", &schema, &scene->space);
+	assert_int_equal(rig_open(other, "large", &schema, NULL), scene->id);
+	append(scene, "a", NULL, 1);
+	append(scene, "b", "a", 2);
+	evict_all(scene);
+	for (unsigned i = 0; i < 150; i++) {
+		(void)snprintf(key, sizeof(key), "k%u", i);
+		append(scene, key, NULL, 1);
+		(void)rig_fetch(i % 2 ? other : scene->peer, scene->id, key, 60000, NULL);
+	}
+	assert_int_equal(rig_fetch(scene->peer, scene->id, "b", 1, NULL), KVP_NO_SPACE);
+	rig_audit(&scene->rig);
+	rig_advance_ms(&scene->rig, 60000);
+	assert_bytes(scene, "b", 2);
+	scene_end(scene);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -529,6 +561,7 @@ int main(void)
 		cmocka_unit_test(test_reclaimed_while_resident),
 		cmocka_unit_test(test_larger_than_ram),
 		cmocka_unit_test(test_no_room_to_load),
+		cmocka_unit_test(test_no_room_for_an_ancestor),
 	};
 
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]));
