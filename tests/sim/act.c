@@ -15,8 +15,10 @@ static void connect_one(struct sim *sim, const struct sim_step *step)
 	static const uint32_t records[] = { 0, 1, 2, 4, 9 };
 	uint64_t staging = step->value % 8 == 0 ? 0 : 65536 + step->value % 4 * 65536 + step->order % 2;
 
+	if (sim->setup.large)
+		staging *= 4;
 	if (!sim->peers[step->peer].session)
-		sim_connect(sim, step->peer, 1000 + step->peer % 3, staging,
+		sim_connect(sim, step->peer, 1000 + step->peer % sim->setup.uids, staging,
 			    sim->setup.readers ? records[step->order % 5] : 0, step->order % 32 != 3);
 }
 

@@ -27,7 +27,7 @@ static bool one_in(uint64_t *seed, uint32_t n)
 	return below(seed, n) == 0;
 }
 
-static void shape_make(struct page_schema *shape, uint64_t *seed)
+static void shape_make(struct page_schema *shape, bool large, uint64_t *seed)
 {
 	static const uint32_t dims[] = { 8, 16, 64, 128, 256 };
 	static const uint32_t heads[] = { 1, 1, 2, 4 };
@@ -46,6 +46,11 @@ static void shape_make(struct page_schema *shape, uint64_t *seed)
 	};
 	if (shape->head_dim_v == 0)
 		shape->codec_v = shape->codec_k;
+	if (large) {
+		shape->kv_heads = shape->page_heads = 4;
+		shape->head_dim_k = shape->head_dim_v = 256;
+		shape->block_tokens = 64;
+	}
 	kvp_assert(!page_schema_complete(shape) && page_count(shape) <= SIM_PAGES_MAX);
 }
 
@@ -76,7 +81,7 @@ static void tier_make(struct sim_setup *setup, uint64_t *seed)
 	setup->tier_admit = one_in(seed, 2) ? CORE_TIER_ADMIT_READ : CORE_TIER_ADMIT_ALL;
 	setup->tier_free_percent = one_in(seed, 3) ? 100 : 20 + below(seed, 70);
 	setup->segments = 3 + below(seed, 6);
-	setup->segment_bytes = UINT64_C(64) << (10 + below(seed, 6));
+	setup->segment_bytes = setup->large ? 2 * MIB : UINT64_C(64) << (10 + below(seed, 6));
 	setup->depth = 1 + below(seed, 8);
 	setup->write_bytes_per_s = one_in(seed, 6) ? 1 << 20 : 0;
 	setup->tier_blocks = one_in(seed, 4) ? 16 : 1024;
@@ -121,7 +126,9 @@ void sim_setup_make(struct sim_setup *setup, uint64_t seed)
 		.arena_bytes = one_in(&state, 4) ? 16 * MIB : 8 * MIB,
 		.blocks_max = 8 + below(&state, one_in(&state, 3) ? 80 : 24),
 		.peers = 1 + below(&state, SIM_PEERS_MAX),
-		.keys = 16 + below(&state, SIM_KEYS_MAX - 15),
+		.uids = 1 + below(&state, 3),
+		.large = one_in(&state, 8),
+		.keys = one_in(&state, 4) ? 3 + below(&state, 8) : 16 + below(&state, SIM_KEYS_MAX - 15),
 		.roots = 1 + below(&state, 8),
 		.branch = 1 + below(&state, 4),
 		.names = one_in(&state, 3) ? 1 + below(&state, SIM_NAMES) : 1,
@@ -130,8 +137,10 @@ void sim_setup_make(struct sim_setup *setup, uint64_t seed)
 		.readers = !one_in(&state, 3),
 	};
 	for (unsigned i = 0; i < SIM_SHAPES; i++)
-		shape_make(&setup->shapes[i], &state);
+		shape_make(&setup->shapes[i], setup->large, &state);
 	limits_make(&setup->limits, &state);
+	if (setup->large)
+		setup->limits.staging_bytes_max = setup->limits.staging_bytes_per_uid_max = 4 * MIB;
 	tier_make(setup, &state);
 	weights_make(setup, &state);
 }

@@ -98,6 +98,8 @@ struct sim_setup {
 	uint64_t arena_bytes;
 	uint32_t blocks_max;
 	uint32_t peers;
+	uint32_t uids;
+	bool large; /* a block takes a good part of the arena */
 	uint32_t keys;
 	uint32_t roots;
 	uint32_t branch;
