@@ -11,6 +11,7 @@
 #include "codec/codec.h"
 #include "proto/layout.h"
 #include "proto/limits.h"
+#include "proto/verbs.h"
 
 #include <stdlib.h>
 
@@ -38,6 +39,7 @@ struct draft {
 		Kvpaged__V1__Config config;
 		Kvpaged__V1__Why why;
 		Kvpaged__V1__Subscribe subscribe;
+		Kvpaged__V1__Resize resize;
 	} verb;
 	Kvpaged__V1__Schema schema;
 	Kvpaged__V1__Range range;
@@ -229,6 +231,10 @@ static void small_verb_make(struct draft *draft, struct take *take)
 		draft->verb.subscribe.wait_ms = (uint32_t)take_number(take);
 		draft->verb.subscribe.from_now = take_below(take, 2);
 		break;
+	case KVPAGED__V1__REQUEST__VERB_RESIZE:
+		draft->verb.resize.bytes = take_below(take, 2) ? take_number(take) : (take_below(take, 5) * KVP_EXTENT_BYTES);
+		draft->verb.resize.wait_ms = (uint32_t)take_number(take);
+		break;
 	default: /* Stats and Config are empty */
 		break;
 	}
@@ -255,6 +261,8 @@ static void verb_make(struct draft *draft, struct take *take, const struct world
 		draft->verb.fetch.range = range_make(draft, take);
 		draft->verb.fetch.lease_ttl_ms = (uint32_t)take_number(take);
 		draft->verb.fetch.no_lease = take_below(take, 4) == 0;
+		draft->verb.fetch.prefetch = take_below(take, 4) == 3;
+		draft->verb.fetch.resident_only = take_below(take, 4) == 3;
 		break;
 	case KVPAGED__V1__REQUEST__VERB_RELEASE:
 		release_make(draft, take, session);
@@ -287,17 +295,20 @@ static void verb_make(struct draft *draft, struct take *take, const struct world
 static bool verb_init(struct draft *draft, unsigned verb)
 {
 	static void (*const init[])(void *) = {
-#define INIT(name) (void (*)(void *))kvpaged__v1__##name##__init
-		INIT(hello), INIT(open_space), INIT(append), INIT(fetch), INIT(release), INIT(match),
-		INIT(delete), INIT(touch), INIT(pin), INIT(unpin), INIT(stats), INIT(evict),
-		INIT(list), INIT(drop_space), INIT(config), INIT(why), INIT(subscribe),
+#define INIT(NAME, name) \
+	[KVPAGED__V1__REQUEST__VERB_##NAME - KVP_VERB_FIRST] = (void (*)(void *))kvpaged__v1__##name##__init
+		INIT(HELLO, hello), INIT(OPEN_SPACE, open_space), INIT(APPEND, append), INIT(FETCH, fetch),
+		INIT(RELEASE, release), INIT(MATCH, match), INIT(DELETE, delete), INIT(TOUCH, touch),
+		INIT(PIN, pin), INIT(UNPIN, unpin), INIT(STATS, stats), INIT(EVICT, evict), INIT(LIST, list),
+		INIT(DROP_SPACE, drop_space), INIT(CONFIG, config), INIT(WHY, why), INIT(SUBSCRIBE, subscribe),
+		INIT(RESIZE, resize),
 #undef INIT
 	};
 
-	if (verb >= sizeof(init) / sizeof(init[0]))
+	if (verb >= sizeof(init) / sizeof(init[0]) || !init[verb])
 		return false;
 	init[verb](&draft->verb);
-	draft->request.verb_case = KVPAGED__V1__REQUEST__VERB_HELLO + verb;
+	draft->request.verb_case = KVP_VERB_FIRST + verb;
 	draft->request.hello = &draft->verb.hello; /* a union of pointers */
 	return true;
 }
@@ -308,7 +319,7 @@ void world_request(struct world_session *session, struct take *take)
 	_cleanup_free_ uint8_t *message = NULL;
 	uint8_t choice = take_u8(take);
 
-	if (verb_init(&draft, take_below(take, 18)))
+	if (verb_init(&draft, take_below(take, KVP_VERBS + 1)))
 		verb_make(&draft, take, session);
 	draft.request.id = choice < 0xf8 ? ++session->last_id : take_number(take);
 	message = malloc(kvpaged__v1__request__get_packed_size(&draft.request) + 1);

@@ -115,7 +115,37 @@ static void host_hang_up(void *context, void *peer, const char *reason)
 	session->hung_up = true;
 }
 
+/* Each extent once, and then nobody may use it. */
+static int host_discard(void *context, uint64_t offset, uint64_t bytes)
+{
+	struct world *world = context;
+	uint64_t extent = offset / KVP_EXTENT_BYTES;
+
+	kvp_assert(offset % KVP_EXTENT_BYTES == 0 && bytes == KVP_EXTENT_BYTES && offset + bytes <= world->arena_bytes);
+	kvp_assert(!world->discarded[extent]);
+	if (world->refuse_discard)
+		return -EPERM;
+	world->discarded[extent] = true;
+	kvp_assert(mprotect((uint8_t *)world->arena + offset, bytes, PROT_NONE) == 0);
+	return 0;
+}
+
+static int host_restore(void *context, uint64_t offset, uint64_t bytes)
+{
+	struct world *world = context;
+	uint64_t extent = offset / KVP_EXTENT_BYTES;
+
+	kvp_assert(bytes == KVP_EXTENT_BYTES && world->discarded[extent]);
+	if (world->refuse_restore)
+		return -ENOSPC;
+	world->discarded[extent] = false;
+	kvp_assert(mprotect((uint8_t *)world->arena + offset, bytes, PROT_READ | PROT_WRITE) == 0);
+	return 0;
+}
+
 static const struct core_host host = {
+	.discard = host_discard,
+	.restore = host_restore,
 	.memory_create = host_memory_create,
 	.reply = host_reply,
 	.hang_up = host_hang_up,
@@ -151,6 +181,15 @@ void world_start(struct world *world, struct take *take)
 	options.limits.pinned_bytes_per_uid_max = take_below(take, 2) ? 256 << 10 : 0;
 	options.limits.slice_bytes = 4096u << take_below(take, 6);
 	*world = (struct world){ .arena_bytes = options.arena_bytes, .now_ns = options.now_ns };
+	world->has_tier = take_below(take, 2);
+	options.tier_admit = take_below(take, 2) ? CORE_TIER_ADMIT_READ : CORE_TIER_ADMIT_ALL;
+	options.tier_free_percent = 100 - take_below(take, 101);
+	options.fixed = world->fixed = take_below(take, 8) == 7;
+	if (world->has_tier) {
+		tier_memory_init(&world->tier);
+		world->tier.blocks_max = 1 + take_below(take, 16);
+		options.tier = &world->tier.tier;
+	}
 	world->arena = mmap(NULL, world->arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	kvp_assert(world->arena != MAP_FAILED);
 	options.arena = world->arena;
@@ -164,8 +203,13 @@ void world_stop(struct world *world)
 	world_audit(world);
 	kvp_assert(atomic_load(&core_counters(world->core)->sessions) == 0);
 	kvp_assert(atomic_load(&core_counters(world->core)->leases) == 0);
-	kvp_assert(!core_run(world->core, world->now_ns));
+	core_stop(world->core);
+	world_run(world);
+	kvp_assert(core_stopped(world->core));
+	world_audit(world);
 	world->core = core_free(world->core);
+	if (world->has_tier)
+		tier_memory_deinit(&world->tier);
 	(void)munmap(world->arena, world->arena_bytes);
 }
 
@@ -201,6 +245,12 @@ void world_send(struct world_session *session, const uint8_t *message, size_t n)
 	kvp_assert(copy);
 	memcpy(copy, message, n);
 	core_request(session->session, copy, n, session->world->now_ns);
+}
+
+void world_run(struct world *world)
+{
+	while (core_run(world->core, world->now_ns) || (world->has_tier && tier_memory_step(&world->tier, 0)))
+		;
 }
 
 void world_audit(struct world *world)

@@ -11,6 +11,7 @@
 #include "proto/control.h"
 #include "proto/kvpaged.pb-c.h"
 #include "tests/fuzz/take.h"
+#include "tests/lib/tier-memory.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,6 +40,12 @@ struct world {
 	uint64_t arena_bytes;
 	uint64_t now_ns;
 	bool refuse_memory;
+	bool refuse_discard;
+	bool refuse_restore;
+	bool discarded[8]; /* by extent */
+	bool fixed; /* the arena cannot be resized */
+	bool has_tier;
+	struct tier_memory tier;
 	struct world_session sessions[WORLD_SESSIONS];
 	struct page_schema schemas[WORLD_SPACES]; /* by space id; layers 0: unknown */
 	uint64_t leases[WORLD_LEASES];            /* ids that were given, newest last */
@@ -56,6 +63,9 @@ void world_disconnect(struct world_session *session);
 
 /* Hands the core one message, in memory that ends where it does. Does nothing without a connection. */
 void world_send(struct world_session *session, const uint8_t *message, size_t n);
+
+/* Does the work that is queued; the tier goes on only when there is none. */
+void world_run(struct world *world);
 
 /* Aborts when an invariant does not hold. */
 void world_audit(struct world *world);

@@ -83,12 +83,44 @@ static void control_step(struct world_session *session, struct take *take)
 	}
 }
 
+/* The tier does something, or will do it badly. */
+static void tier_step(struct world *world, struct take *take)
+{
+	uint8_t choice = take_u8(take);
+
+	if (!world->has_tier)
+		return;
+	if (choice < 0x80)
+		(void)tier_memory_step(&world->tier, choice % 4);
+	else if (choice < 0xa0)
+		(void)tier_memory_drop(&world->tier, choice % 4);
+	else if (choice < 0xc0)
+		world->tier.fail_stores = choice % 4;
+	else if (choice < 0xe0)
+		world->tier.fail_pages = choice % 4;
+	else
+		world->tier.flip_pages = choice % 4;
+}
+
+/* The machine is short of memory, or gives none back, or none out. */
+static void press_step(struct world *world, struct take *take)
+{
+	uint8_t choice = take_u8(take);
+
+	if (choice < 0x40)
+		world->refuse_discard = choice & 1;
+	else if (choice < 0x80)
+		world->refuse_restore = choice & 1;
+	else if (!world->fixed)
+		core_press(world->core, choice < 0xc0 ? UINT64_MAX : take_number(take), world->now_ns);
+}
+
 /* What the daemon itself does now and then. */
 static void host_step(struct world *world, struct world_session *session, struct take *take)
 {
 	uint64_t turn_ns, cpu_ns;
 
-	switch (take_below(take, 8)) {
+	switch (take_below(take, 9)) {
 	case 0:
 		core_refresh(world->core, world->now_ns);
 		break;
@@ -110,6 +142,12 @@ static void host_step(struct world *world, struct world_session *session, struct
 	case 5:
 		if (take_u8(take) == 0xff)
 			core_stop(world->core);
+		break;
+	case 6:
+		tier_step(world, take);
+		break;
+	case 7:
+		press_step(world, take);
 		break;
 	default:
 		kvp_assert(!session->session || core_session_in_flight(session->session) <= KVP_REQUESTS_IN_FLIGHT_MAX);
@@ -152,8 +190,7 @@ static void step(struct world *world, struct take *take)
 		break;
 	}
 	if (byte & 0x40) /* most of the time the daemon keeps up */
-		while (core_run(world->core, world->now_ns))
-			;
+		world_run(world);
 	if (session->session && session->hung_up)
 		world_disconnect(session);
 }

@@ -14,8 +14,10 @@ from pathlib import Path
 SESSIONS = (66, 64, 65)  # a step of session 0, 1, 2, after which queued work is run to its end
 HELLO, OPEN, APPEND, FETCH, RELEASE, MATCH, DELETE, TOUCH, PIN, UNPIN, STATS, EVICT, LIST, DROP, CONFIG, WHY, SUBSCRIBE = \
     range(17)
+RESIZE = 18
 RAW, CONNECT, DISCONNECT, RUN, TIME, STAGING, CONTROL, HOST = range(8)
-LIMITS = bytes([2, 1, 4, 0, 3])
+LIMITS = bytes([2, 1, 4, 0, 3, 0, 0, 0, 0])
+TIER = bytes([2, 1, 4, 0, 3, 1, 0, 0, 0, 7])
 WHOLE = 0x0c
 
 
@@ -42,8 +44,8 @@ def append(session, key, parent=None):
 
 def core_seeds():
     chain = opened(0) + append(0, 0) + append(0, 1, 0) + append(0, 2, 1)
-    yield "chain", chain + keyed(0, MATCH, [0, 1, 2], 0) + keyed(0, FETCH, [0, 1, 2], 0, 5, 1)
-    yield "lease", chain + keyed(0, FETCH, [0, 1], 0, 5, 1) + keyed(0, DELETE, [0]) + \
+    yield "chain", chain + keyed(0, MATCH, [0, 1, 2], 0) + keyed(0, FETCH, [0, 1, 2], 0, 5, 1, 0, 0)
+    yield "lease", chain + keyed(0, FETCH, [0, 1], 0, 5, 1, 0, 0) + keyed(0, DELETE, [0]) + \
         request(0, RELEASE, 2, 14, 15) + step(0, TIME, 8)
     yield "evict", chain + request(0, EVICT, 0, 0, 1, 1) + request(0, EVICT, 0, 0, 0, 0) + request(0, WHY, 0, 1)
     yield "pins", chain + keyed(0, PIN, [0, 1], 3, 9) + keyed(0, UNPIN, [0]) + keyed(0, TOUCH, [1, 2]) + \
@@ -52,7 +54,7 @@ def core_seeds():
         request(1, APPEND, 0, 0, 3, 2, 0, 0) + step(0, DISCONNECT) + step(1, TIME, 7)
     yield "hazards", chain + step(0, CONTROL, 0, 0, 1) + step(0, CONTROL, 0, 1, 3) + keyed(0, DELETE, [0]) + \
         step(0, TIME, 4) + step(0, CONTROL, 0x70, 0, 2) + step(0, TIME, 5) + step(0, CONTROL, 0, 0, 0) + step(0, TIME, 5)
-    yield "full", opened(0, 3) + b"".join(append(0, key) for key in range(12)) + keyed(0, FETCH, [8, 9], 0, 9, 1) + \
+    yield "full", opened(0, 3) + b"".join(append(0, key) for key in range(12)) + keyed(0, FETCH, [8, 9], 0, 9, 1, 0, 0) + \
         append(0, 3) + append(0, 4)
     yield "events", opened(0) + request(0, SUBSCRIBE, 0, 4, 0xa0, 12, 0) + opened(1) + append(1, 0) + \
         keyed(1, DELETE, [0]) + request(0, SUBSCRIBE, 0, 4, 0, 0)
@@ -60,6 +62,17 @@ def core_seeds():
     yield "raw", opened(0) + step(0, RAW, 4) + b"\x08\x01\x5a\x00" + step(0, RAW, 3) + b"\xff\xff\xff"
     yield "spaces", opened(0, 0) + request(0, OPEN, 1, 1, 1, 0) + request(0, OPEN, 2, 1, 2, 0) + opened(1, 0) + \
         request(1, DROP, 1) + request(0, OPEN, 0, 0)
+    yield "resize", chain + request(0, RESIZE, 0, 3, 9) + step(0, TIME, 3) + step(0, HOST, 7, 0xff, 0xa0, 28) + \
+        step(0, TIME, 3) + request(0, RESIZE, 0, 4, 0) + step(0, HOST, 7, 0x80) + append(0, 5)
+
+
+def tier_seeds():
+    stored = opened(0) + append(0, 0) + append(0, 1, 0)
+    evicted = stored + request(0, EVICT, 0, 0, 1, 1) + request(0, EVICT, 0, 0, 1, 1)
+    loaded = keyed(0, FETCH, [0, 1], 0, 5, 1, 0, 0)
+    yield "load", evicted + keyed(0, MATCH, [0, 1], 0) + keyed(0, FETCH, [0, 1], 0, 5, 1, 3, 0) + loaded
+    yield "bad-load", evicted + step(0, HOST, 6, 0xc1) + step(0, HOST, 6, 0xe1) + loaded + request(0, WHY, 0, 1)
+    yield "dropped", evicted + step(0, HOST, 6, 0x80) + loaded + keyed(0, DELETE, [0]) + step(0, HOST, 6, 1)
 
 
 # --- arena and client: bytes of fuzz-arena.c, fuzz-client.c and liar.c ---------------------------------------------
@@ -194,7 +207,7 @@ def config_seeds(example):
 def main():
     directory = Path(sys.argv[1])
     example = sys.argv[2] if len(sys.argv) > 2 else None
-    seeds = {"core": [(n, LIMITS + b) for n, b in core_seeds()], "frame": frame_seeds(), "http": http_seeds(),
+    seeds = {"core": [(n, LIMITS + b) for n, b in core_seeds()] + [(n, TIER + b) for n, b in tier_seeds()], "frame": frame_seeds(), "http": http_seeds(),
              "codec-tile": codec_tile_seeds(), "arena": arena_seeds(), "client": client_seeds(), "gguf": gguf_seeds(), "config": config_seeds(example)}
     for target, inputs in seeds.items():
         (directory / target).mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Zeroed; not by one of the functions that a test may have wrapped. */
+static void *memory_new(size_t n, size_t size)
+{
+	void *memory = aligned_alloc(64, (n * size + 63) / 64 * 64);
+
+	if (memory)
+		memset(memory, 0, n * size);
+	return memory;
+}
+
 struct tier_memory_block {
 	struct tier_memory_block *next;
 	struct tier_space space;
@@ -112,12 +122,12 @@ static void job_push(struct tier_memory *tier, struct tier_memory_job *job)
 
 static struct tier_memory_job *job_new(struct tier_memory_block *block, uint64_t cookie, bool load, uint32_t n)
 {
-	struct tier_memory_job *job = calloc(1, sizeof(*job));
+	struct tier_memory_job *job = memory_new(1, sizeof(*job));
 
 	assert_non_null(job);
 	*job = (struct tier_memory_job){ .block = block, .cookie = cookie, .load = load, .n = n };
-	job->order = calloc(n, sizeof(*job->order));
-	job->memory = calloc(n, sizeof(*job->memory));
+	job->order = memory_new(n, sizeof(*job->order));
+	job->memory = memory_new(n, sizeof(*job->memory));
 	assert_true(job->order && job->memory);
 	return job;
 }
@@ -133,7 +143,7 @@ static int memory_store(struct tier *tier, const struct tier_block *described, c
 		return KVP_NO_SPACE;
 	if (block)
 		block->dead = true;
-	block = calloc(1, sizeof(*block));
+	block = memory_new(1, sizeof(*block));
 	assert_non_null(block);
 	*block = (struct tier_memory_block){
 		.next = memory->blocks,
@@ -149,8 +159,8 @@ static int memory_store(struct tier *tier, const struct tier_block *described, c
 	memcpy(block->key, described->key.bytes, described->key.n);
 	if (described->parent.n > 0)
 		memcpy(block->parent, described->parent.bytes, described->parent.n);
-	block->bytes = calloc(described->page_count, described->slot_bytes);
-	block->checksums = calloc(described->page_count, sizeof(uint64_t));
+	block->bytes = memory_new(described->page_count, described->slot_bytes);
+	block->checksums = memory_new(described->page_count, sizeof(uint64_t));
 	assert_true(block->bytes && block->checksums);
 	memory->blocks = block;
 	job = job_new(block, cookie, false, described->page_count);

@@ -75,6 +75,7 @@ struct life {
 	uint32_t space_id;
 	uint32_t page_bytes;
 	uint64_t lease_id;
+	struct tier_memory tier;
 	uint8_t message[4096]; /* a request, packed before memory runs out */
 	size_t n;
 };
@@ -100,8 +101,7 @@ static void pack(struct life *life, unsigned peer, Kvpaged__V1__Request__VerbCas
 static void send_packed(struct life *life, unsigned peer)
 {
 	core_request(life->rig.peers[peer].session, life->message, life->n, life->rig.now_ns);
-	while (core_run(life->rig.core, life->rig.now_ns))
-		;
+	rig_run(&life->rig);
 }
 
 /* The status of the last answer; -1: there was none, and the session is over. */
@@ -161,16 +161,17 @@ static void pack_append(struct life *life, unsigned peer, const char *key, const
 	pack(life, peer, VERB(APPEND), &append);
 }
 
-static void pack_fetch(struct life *life)
+static void pack_fetch(struct life *life, const char *a, const char *b, bool prefetch)
 {
 	Kvpaged__V1__Fetch fetch = KVPAGED__V1__FETCH__INIT;
 	static ProtobufCBinaryData keys[2];
 
-	keys[0] = text("root");
-	keys[1] = text("child");
+	keys[0] = text(a);
+	keys[1] = text(b);
 	fetch.space_id = life->space_id;
 	fetch.keys = keys;
 	fetch.n_keys = 2;
+	fetch.prefetch = prefetch;
 	pack(life, 0, VERB(FETCH), &fetch);
 }
 
@@ -227,6 +228,15 @@ static void pack_remove(struct life *life, bool whole_space)
 	pack(life, 0, whole_space ? VERB(DROP_SPACE) : VERB(EVICT), whole_space ? (void *)&drop : (void *)&evict);
 }
 
+static void pack_resize(struct life *life, uint64_t bytes)
+{
+	Kvpaged__V1__Resize resize = KVPAGED__V1__RESIZE__INIT;
+
+	resize.bytes = bytes;
+	resize.wait_ms = 1000;
+	pack(life, 0, VERB(RESIZE), &resize);
+}
+
 static void pack_release(struct life *life)
 {
 	Kvpaged__V1__Release release = KVPAGED__V1__RELEASE__INIT;
@@ -270,7 +280,10 @@ PREPARE(root, pack_append(life, 0, "root", "", PAGES))
 PREPARE(child, pack_append(life, 0, "child", "root", PAGES))
 PREPARE(leaf, pack_append(life, 0, "leaf", "child", PAGES))
 PREPARE(partial, pack_append(life, 1, "partial", "root", 1))
-PREPARE(fetch, pack_fetch(life))
+PREPARE(fetch, pack_fetch(life, "root", "child", false))
+PREPARE(prefetch, pack_fetch(life, "child", "leaf", true))
+PREPARE(fetch_leaf, pack_fetch(life, "child", "leaf", false))
+PREPARE(resize, pack_resize(life, KVP_ARENA_BYTES_MIN - KVP_EXTENT_BYTES))
 PREPARE(match, pack_keyed(life, VERB(MATCH), "root"))
 PREPARE(touch, pack_keyed(life, VERB(TOUCH), "root"))
 PREPARE(pin, pack_keyed(life, VERB(PIN), "root"))
@@ -323,6 +336,10 @@ static const struct step steps[] = {
 	{ "wait", 1, .prepare = prepare_wait, .waits = true },
 	{ "release", 0, .prepare = prepare_release },
 	{ "evict", 0, .prepare = prepare_evict },
+	{ "prefetch", 0, .prepare = prepare_prefetch },
+	{ "evict again", 0, .prepare = prepare_evict },
+	{ "fetch leaf", 0, .prepare = prepare_fetch_leaf },
+	{ "resize", 0, .prepare = prepare_resize, .waits = true },
 	{ "open second", 0, .prepare = prepare_open_second },
 	{ "drop", 0, .prepare = prepare_drop },
 	{ "delete", 0, .prepare = prepare_delete },
@@ -369,13 +386,16 @@ static void session_mend(struct life *life, unsigned i)
 	assert_int_equal(status_of(life, i), KVP_OK);
 }
 
-/* The life up to this step, in which allocation n fails; then the rest of it. Whether one failed. */
-static bool live(size_t at, unsigned n)
+/* The life up to this step, in which allocation n fails, and its end. Whether one failed. */
+static bool live(size_t at, unsigned n, bool over_tier)
 {
 	struct life life = { 0 };
 	bool any, good;
 
-	rig_start(&life.rig, KVP_ARENA_BYTES_MIN, 64, NULL);
+	if (over_tier)
+		rig_start_tier(&life.rig, KVP_ARENA_BYTES_MIN, 64, &life.tier, CORE_TIER_ADMIT_ALL, 100);
+	else
+		rig_start(&life.rig, KVP_ARENA_BYTES_MIN, 64, NULL);
 	for (size_t i = 0; i < at; i++)
 		assert_true(step_do(&life, &steps[i], 0));
 	failed = false;
@@ -395,19 +415,29 @@ static bool live(size_t at, unsigned n)
 	return any;
 }
 
-static void test_steps(void **state)
+static void sweep(bool over_tier)
 {
 	unsigned failures = 0;
 
 	for (size_t at = 0; at < STEPS; at++) {
 		unsigned n = 1;
 
-		while (live(at, n))
+		while (live(at, n, over_tier))
 			assert_true(++n < FAILURES_MAX);
 		failures += n - 1;
 		print_message("%s: %u\n", steps[at].name, n - 1);
 	}
 	assert_true(failures > 20);
+}
+
+static void test_steps(void **state)
+{
+	sweep(false);
+}
+
+static void test_steps_over_a_tier(void **state)
+{
+	sweep(true);
 }
 
 /* ---- Start-up ---- */
@@ -450,6 +480,7 @@ static void test_start(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_start),
 	cmocka_unit_test(test_steps),
+	cmocka_unit_test(test_steps_over_a_tier),
 };
 
 int main(void)
