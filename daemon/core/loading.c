@@ -20,6 +20,11 @@
 /* Under way at a time, of all loads: more than a disk's queue takes, so that it never runs dry. */
 #define READING_BYTES_MAX (8 * MIB)
 
+/* A disk gives more when it is asked for more at once; and the first layers shall come soon. */
+#define READ_BYTES (UINT32_C(128) << 10)
+#define READ_PAGES_MAX KVP_KV_HEADS_MAX
+_Static_assert(READ_BYTES / KVP_SLOT_ALIGN <= READ_PAGES_MAX, "a portion is a layer or READ_BYTES");
+
 bool loading_busy(const struct core *core)
 {
 	uint64_t share = core->arena.bytes / LOADING_ARENA_SHARE;
@@ -217,16 +222,24 @@ static struct load *load_next(struct core *core)
 	return next;
 }
 
-/* Asks for the load's next pages, as many as a layer has. */
+/* Pages that are asked for at once: a layer's, or of small ones those of some layers, which the tier may read as one. */
+static uint32_t load_portion(struct load *load)
+{
+	uint32_t layers = READ_BYTES / (load->groups * page_class(load)->slot_bytes);
+
+	return load->groups * (layers > 1 ? layers : 1);
+}
+
 static void load_read(struct core *core, struct load *load)
 {
 	struct tier_key key = { .bytes = load->key, .n = load->key_bytes };
-	void *memory[KVP_KV_HEADS_MAX];
-	uint32_t left = load->page_count - load->asked;
-	uint32_t n = load->groups < left ? load->groups : left;
+	void *memory[READ_PAGES_MAX];
+	uint32_t left = load->page_count - load->asked, portion = load_portion(load);
+	uint32_t n = portion < left ? portion : left;
 	const uint32_t *order = load->order + load->asked;
 	int r;
 
+	kvp_assert(n <= READ_PAGES_MAX);
 	for (uint32_t i = 0; i < n; i++)
 		memory[i] = arena_at(&core->arena, load->slots[order[i]]);
 	r = core->tier->ops->load(core->tier, &load->space, key, order, memory, n, (uintptr_t)load, core->now_ns);

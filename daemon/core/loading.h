@@ -7,7 +7,8 @@
  *	load_begin() -> load_continue() until it is not -EAGAIN -> pages, a layer at a time -> load over
  *
  * All loads share a window of transfers, and the one that has come least far goes on: when many blocks are loaded,
- * their first layers come before their second, so that who wants a long prefix can begin with its first layer.
+ * their first layers come before their second, so that who wants a long prefix can begin with its first layer. Small
+ * pages are asked for some layers at a time.
  *
  * Slots belong to the load until their page is published, and then to the block. So a block may be deleted while it is
  * loaded: its load goes on for nobody, and gives its slots back when the tier has done with them.

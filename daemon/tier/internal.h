@@ -19,6 +19,7 @@
 #define TIER_NONE UINT32_MAX
 
 #define TIER_TRANSFERS_MAX 64 /* of stores, and as many of loads */
+#define TIER_RUN_BYTES_MAX (UINT32_C(256) << 10) /* neighbouring pages that are transferred together */
 #define TIER_HEADS 8          /* heads of blocks being written at once */
 #define TIER_MOVES 4          /* pages being moved at once */
 #define TIER_STORES_MAX 256
@@ -117,13 +118,14 @@ struct tier_load {
 	} pages[];
 };
 
-/* A transfer of one page of a store (or of its head) or of a load. */
+/* A transfer of a run of pages of a store (or of its head) or of a load: neighbours in the file and in memory. */
 struct tier_page_transfer {
 	struct tier_transfer transfer;
 	struct list link; /* free ones */
 	struct tier_store *store;
 	struct tier_load *load;
-	uint32_t at; /* page of the store; place in the load */
+	uint32_t at; /* of a load: the first one's place in it */
+	uint32_t n;  /* pages of a load */
 };
 
 struct tier_removals {

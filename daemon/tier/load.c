@@ -33,42 +33,59 @@ static void page_ended(struct tier_log *log, struct tier_load *load, uint32_t at
 		end(log, load);
 }
 
-static void page_read(struct tier_log *log, struct tier_transfer *transfer, int result)
+static void pages_read(struct tier_log *log, struct tier_transfer *transfer, int result)
 {
-	struct tier_page_transfer *page = (struct tier_page_transfer *)transfer;
-	struct tier_load *load = page->load;
+	struct tier_page_transfer *pages = (struct tier_page_transfer *)transfer;
+	struct tier_load *load = pages->load;
+	uint32_t at = pages->at, n = pages->n;
 
-	list_push_back(&log->free_reads, &page->link);
+	list_push_back(&log->free_reads, &pages->link);
 	if (result < 0) {
 		tier_segment_failed(log, load->segment);
 		if (load->entry->live)
 			tier_entry_drop(log, load->entry);
 	}
-	page_ended(log, load, page->at, result);
+	for (uint32_t i = 0; i < n; i++)
+		page_ended(log, load, at + i, result);
 }
 
-static void page_submit(struct tier_log *log, struct tier_load *load)
+/* Pages from the next one on that are neighbours in the file and lie so in memory. */
+static uint32_t run_length(const struct tier_load *load)
 {
-	struct tier_page_transfer *page = list_entry(list_first(&log->free_reads), struct tier_page_transfer, link);
-	uint32_t at = load->next++;
+	uint32_t at = load->next, n = 1;
+	const uint8_t *first = load->pages[at].memory;
 
-	list_unlink(&page->link);
-	page->load = load;
-	page->at = at;
-	page->transfer.done = page_read;
+	while (at + n < load->n && (n + 1) * load->slot_bytes <= TIER_RUN_BYTES_MAX &&
+	       load->pages[at + n].page == load->pages[at].page + n &&
+	       load->pages[at + n].memory == first + (size_t)n * load->slot_bytes)
+		n++;
+	return n;
+}
+
+static void pages_submit(struct tier_log *log, struct tier_load *load)
+{
+	struct tier_page_transfer *pages = list_entry(list_first(&log->free_reads), struct tier_page_transfer, link);
+	uint32_t at = load->next, n = run_length(load);
+
+	list_unlink(&pages->link);
+	pages->load = load;
+	pages->at = at;
+	pages->n = n;
+	pages->transfer.done = pages_read;
+	load->next += n;
 	if (load->next == load->n) {
 		list_unlink(&load->link);
 		list_push_back(&log->loads_under_way, &load->link);
 	}
-	tier_submit(log, &page->transfer, DISK_READ, load->segment,
+	tier_submit(log, &pages->transfer, DISK_READ, load->segment,
 		    load->pages_offset + (uint64_t)load->pages[at].page * load->slot_bytes, load->pages[at].memory,
-		    load->slot_bytes);
+		    n * load->slot_bytes);
 }
 
 void tier_loads_work(struct tier_log *log)
 {
 	while (!list_empty(&log->free_reads) && !list_empty(&log->loads))
-		page_submit(log, list_entry(list_first(&log->loads), struct tier_load, link));
+		pages_submit(log, list_entry(list_first(&log->loads), struct tier_load, link));
 }
 
 void tier_loads_go_on(struct tier_log *log, struct list *waiting, int result)

@@ -58,7 +58,7 @@ static void head_written(struct tier_log *log, struct tier_transfer *transfer, i
 	end(log, store);
 }
 
-static void page_written(struct tier_log *log, struct tier_transfer *transfer, int result)
+static void pages_written(struct tier_log *log, struct tier_transfer *transfer, int result)
 {
 	struct tier_page_transfer *page = (struct tier_page_transfer *)transfer;
 	struct tier_store *store = page->store;
@@ -108,21 +108,35 @@ static void head_submit(struct tier_log *log, struct tier_store *store)
 		    (uint32_t)tier_block_head_bytes(&item));
 }
 
-static void page_submit(struct tier_log *log, struct tier_store *store)
+/* Pages from the next one on that lie one behind the other in memory, as they do in the file. */
+static uint32_t run_length(const struct tier_store *store, uint32_t slot_bytes)
+{
+	const uint8_t *first = store->memory[store->next];
+	uint32_t left = store->entry->page_count - store->next, n = 1;
+
+	while (n < left && (n + 1) * slot_bytes <= TIER_RUN_BYTES_MAX &&
+	       store->memory[store->next + n] == first + (size_t)n * slot_bytes)
+		n++;
+	return n;
+}
+
+static void pages_submit(struct tier_log *log, struct tier_store *store)
 {
 	const struct tier_entry *entry = store->entry;
-	struct tier_page_transfer *page = transfer_take(log, store);
+	struct tier_page_transfer *pages = transfer_take(log, store);
+	void *memory = store->memory[store->next];
 	struct tier_item item;
 	uint64_t offset;
+	uint32_t n;
 
 	tier_entry_describe(entry, TIER_BLOCK, &item);
-	page->at = store->next++;
+	offset = item.offset + tier_block_head_bytes(&item) + (uint64_t)store->next * item.block.slot_bytes;
+	n = run_length(store, item.block.slot_bytes);
+	store->next += n;
 	if (store->next == entry->page_count)
 		move_to(&log->stores_under_way, store);
-	offset = item.offset + tier_block_head_bytes(&item) + (uint64_t)page->at * item.block.slot_bytes;
-	page->transfer.done = page_written;
-	tier_submit(log, &page->transfer, DISK_WRITE, entry->segment, offset, store->memory[page->at],
-		    item.block.slot_bytes);
+	pages->transfer.done = pages_written;
+	tier_submit(log, &pages->transfer, DISK_WRITE, entry->segment, offset, memory, n * item.block.slot_bytes);
 }
 
 void tier_stores_work(struct tier_log *log)
@@ -133,7 +147,7 @@ void tier_stores_work(struct tier_log *log)
 		if (head && log->heads_n > 0)
 			head_submit(log, list_entry(head, struct tier_store, link));
 		else if (next)
-			page_submit(log, list_entry(next, struct tier_store, link));
+			pages_submit(log, list_entry(next, struct tier_store, link));
 		else
 			break;
 	}

@@ -88,10 +88,21 @@ static void on_stored(void *context, uint64_t cookie, int result)
 	free(store);
 }
 
+/* Where a page lies: neighbours in memory, but for the hole. */
+static uint8_t *page_at(const struct tier_rig *rig, uint8_t *memory, const struct tier_block *block, uint32_t page)
+{
+	return memory + (size_t)(page + (page >= rig->hole)) * block->slot_bytes;
+}
+
+static uint8_t *pages_new(const struct tier_block *block)
+{
+	return aligned_alloc(512, (size_t)(block->page_count + 1) * block->slot_bytes);
+}
+
 /* What the checksum lets through must be the page of this block and of nothing else. */
 static void page_check(struct tier_rig_load *load, uint32_t page)
 {
-	const uint8_t *bytes = load->memory + (size_t)page * load->block.slot_bytes;
+	const uint8_t *bytes = page_at(rig, load->memory, &load->block, page);
 	uint8_t *expected = calloc(1, load->block.slot_bytes);
 	struct page_name name;
 
@@ -110,7 +121,7 @@ static void page_check(struct tier_rig_load *load, uint32_t page)
 static void on_page_loaded(void *context, uint64_t cookie, uint32_t page, uint64_t checksum, int result)
 {
 	struct tier_rig_load *load = (struct tier_rig_load *)(uintptr_t)cookie;
-	const uint8_t *bytes = load->memory + (size_t)page * load->block.slot_bytes;
+	const uint8_t *bytes = page_at(rig, load->memory, &load->block, page);
 
 	assert_true(page < load->block.page_count && result <= 0);
 	load->came++;
@@ -170,6 +181,7 @@ void tier_rig_init(struct tier_rig *rig, uint64_t segment_bytes, uint32_t segmen
 	list_init(&rig->stores);
 	list_init(&rig->loads);
 	rig->now_ns = 1000;
+	rig->hole = 2;
 	rig->options = (struct tier_log_options){ .disk = &rig->disk.disk, .blocks_max = 1000, .seed = 12345 };
 }
 
@@ -271,9 +283,9 @@ int tier_rig_store(struct tier_rig *rig, uint32_t space, uint32_t number, uint32
 	block_make(rig, space, number, keys, &block);
 	assert_true(block.page_count <= 64);
 	*store = (struct tier_rig_store){ .space = space, .number = number, .version = version };
-	store->memory = aligned_alloc(512, (size_t)block.page_count * block.slot_bytes);
+	store->memory = pages_new(&block);
 	for (uint32_t i = 0; i < block.page_count; i++) {
-		uint8_t *page = store->memory + (size_t)i * block.slot_bytes;
+		uint8_t *page = page_at(rig, store->memory, &block, i);
 
 		memset(page, 0, block.slot_bytes);
 		page_fill(page, block.page_bytes, (struct page_name){ space, number, version, i });
@@ -294,8 +306,8 @@ static void load_make(struct tier_rig *rig, struct tier_rig_load *load, const st
 {
 	load->block = *block;
 	load->wanted = block->page_count;
-	load->memory = aligned_alloc(512, (size_t)block->page_count * block->slot_bytes);
-	memset(load->memory, 0xee, (size_t)block->page_count * block->slot_bytes);
+	load->memory = pages_new(block);
+	memset(load->memory, 0xee, (size_t)(block->page_count + 1) * block->slot_bytes);
 	list_push_back(&rig->loads, &load->link);
 	rig->loads_n++;
 }
@@ -319,7 +331,7 @@ int tier_rig_load_begin(struct tier_rig *rig, uint32_t space, uint32_t number)
 	load_make(rig, load, &block);
 	for (uint32_t i = 0; i < block.page_count; i++) {
 		order[i] = (i + number) % block.page_count;
-		memory[i] = load->memory + (size_t)order[i] * block.slot_bytes;
+		memory[i] = page_at(rig, load->memory, &block, order[i]);
 	}
 	result = rig->tier->ops->load(rig->tier, &name, wanted, order, memory, block.page_count, (uintptr_t)load,
 				      rig->now_ns);

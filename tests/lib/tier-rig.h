@@ -54,6 +54,7 @@ struct tier_rig {
 	struct list loads;
 	uint32_t stores_n;
 	uint32_t loads_n;
+	uint32_t hole;        /* before this page of each block there is one in memory that is not of it */
 	bool flat;            /* no block has a parent */
 	uint32_t page_bytes;  /* 0: they differ */
 	uint32_t page_count;  /* 0: likewise */

@@ -296,12 +296,23 @@ static void test_wanted_layer_first(void **state)
 	scene_end(scene);
 }
 
-/* Of several blocks the first layers come first. */
+/* Of several blocks the first layers come first; small pages are not asked for one by one. */
 static void test_layer_by_layer(void **state)
 {
-	static const uint32_t order[] = { 0, 0, 1, 1, 2, 2, 3, 3 };
+	static const uint32_t order[] = { 0, 0, 1, 1, 2, 2, 3, 3 }, small_order[] = { 0, 1, 2, 3, 0, 1, 2, 3 };
 	struct scene *scene = scene_new(CORE_TIER_ADMIT_ALL, 100);
+	Kvpaged__V1__Schema schema;
 
+	append(scene, "a", NULL, 5);
+	append(scene, "b", "a", 6);
+	evict_all(scene);
+	assert_bytes(scene, "b", 6); /* needs both */
+	assert_memory_equal(scene->tier.order, small_order, sizeof(small_order));
+	rig_schema(&schema, 4, 16, 256);
+	schema.page_heads = 16;
+	scene->id = rig_open(scene->peer, "large", &schema, &scene->space);
+	assert_true(scene->space.page_bytes > 64 * KIB);
+	scene->tier.n_pages = 0;
 	append(scene, "a", NULL, 5);
 	append(scene, "b", "a", 6);
 	evict_all(scene);

@@ -34,6 +34,44 @@ static void test_round_trip(void **state)
 	tier_rig_deinit(&rig);
 }
 
+static uint64_t transfers(struct tier_rig *rig, uint32_t number, bool loads)
+{
+	uint64_t before = rig->disk.completed;
+
+	if (loads) {
+		assert_loads(rig, 0, number, 1);
+	} else {
+		assert_int_equal(tier_rig_store(rig, 0, number, 1), 0);
+		tier_rig_run(rig);
+	}
+	return rig->disk.completed - before;
+}
+
+/* Neighbours in memory and in the file are transferred together, as long as that is not too much. */
+static void test_runs(void **state)
+{
+	struct tier_rig rig;
+
+	tier_rig_init(&rig, 4 * MIB, 4);
+	tier_rig_start(&rig);
+	tier_rig_run(&rig);
+	rig.page_count = 5;
+	rig.page_bytes = 4000;
+	rig.hole = 5;
+	assert_int_equal(transfers(&rig, 5, false), 1 + 1); /* and the head */
+	assert_int_equal(transfers(&rig, 5, true), 1);
+	rig.hole = 3;
+	assert_int_equal(transfers(&rig, 5, true), 2);
+	assert_int_equal(transfers(&rig, 10, false), 2 + 1);
+	rig.hole = 0;
+	assert_int_equal(transfers(&rig, 11, false), 1 + 1);
+	assert_int_equal(transfers(&rig, 11, true), 2); /* from the second page on, then the first */
+	rig.page_bytes = 100 * KIB;
+	assert_int_equal(transfers(&rig, 20, false), 3 + 1);
+	assert_int_equal(transfers(&rig, 20, true), 3);
+	tier_rig_deinit(&rig);
+}
+
 static void test_load_waits_for_store(void **state)
 {
 	struct tier_rig rig;
@@ -145,6 +183,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_runs),
 		cmocka_unit_test(test_load_waits_for_store),
 		cmocka_unit_test(test_replace),
 		cmocka_unit_test(test_restart),
