@@ -30,6 +30,7 @@ struct bench_options {
 	uint64_t page_bytes; /* 0: all */
 	bool quick;
 	const char *directory; /* NULL: the verb's default */
+	const char *part;      /* of the verb; NULL: all */
 };
 
 /* What a verb takes beside --json. */
@@ -43,6 +44,7 @@ enum {
 	BENCH_TAKES_QUICK = 1 << 6,
 	BENCH_TAKES_PAGE = 1 << 7,
 	BENCH_TAKES_DIRECTORY = 1 << 8,
+	BENCH_TAKES_PART = 1 << 9,
 };
 
 struct bench_verb {
@@ -62,6 +64,7 @@ extern const struct bench_verb bench_restart;
 extern const struct bench_verb bench_roundtrip;
 extern const struct bench_verb bench_scale;
 extern const struct bench_verb bench_scrape;
+extern const struct bench_verb bench_tier;
 
 /* A model's K and V, as far as a cache of it has to know. */
 struct bench_shape {
@@ -84,6 +87,9 @@ struct bench_codec {
 #define BENCH_CODECS 4
 extern const struct bench_shape bench_shapes[BENCH_SHAPES];
 extern const struct bench_codec bench_codecs[BENCH_CODECS];
+
+/* Whether bench_tier has this part. */
+bool bench_tier_part(const char *name);
 
 /* Whether bench_fetch measures pages of this size. */
 bool bench_fetch_page(uint64_t bytes);

@@ -16,7 +16,7 @@
 
 static const struct bench_verb *const verbs[] = {
 	&bench_roundtrip, &bench_memory, &bench_fetch, &bench_scale, &bench_scrape, &bench_restart,
-	&bench_codec_verb, &bench_error_verb, &bench_disk,
+	&bench_codec_verb, &bench_error_verb, &bench_disk, &bench_tier,
 };
 
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
@@ -32,6 +32,7 @@ enum {
 	OPTION_QUICK,
 	OPTION_PAGE,
 	OPTION_DIRECTORY,
+	OPTION_PART,
 };
 
 static const struct option options_long[] = {
@@ -45,6 +46,7 @@ static const struct option options_long[] = {
 	{ "quick", no_argument, NULL, OPTION_QUICK },
 	{ "page", required_argument, NULL, OPTION_PAGE },
 	{ "directory", required_argument, NULL, OPTION_DIRECTORY },
+	{ "part", required_argument, NULL, OPTION_PART },
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
 };
@@ -70,7 +72,7 @@ static void print_help(void)
 	(void)printf("\nOptions:\n"
 		     "  --json               one JSON object a line: bench, name, value, unit, reference, ratio\n"
 		     "  --rounds N           timed rounds after one to warm up (default: %d)\n"
-		     "  --shape NAME         roundtrip: only this shape:",
+		     "  --shape NAME         roundtrip, tier: only this shape:",
 		     ROUNDS_DEFAULT);
 	for (size_t i = 0; i < BENCH_SHAPES; i++)
 		(void)printf(" %s", bench_shapes[i].name);
@@ -84,8 +86,9 @@ static void print_help(void)
 		     "  --kv FILE            error: also on this file of kvworker --dump-kv [$KVPAGED_KV]\n"
 		     "  --arena-bytes SIZE   the daemon's arena (default: 512MiB)\n"
 		     "  --page SIZE          fetch: only pages of this size: 16KiB, 24KiB, 32KiB, 64KiB\n"
-		     "  --directory DIR      disk: on the file system of this directory (default: /var/tmp)\n"
-		     "  --quick              fetch, scale, scrape, restart, disk: so little that the figures mean "
+		     "  --directory DIR      disk, tier: on the file system of this directory (default: /var/tmp)\n"
+		     "  --part NAME          tier: only reads, writes or requests\n"
+		     "  --quick              fetch, scale, scrape, restart, disk, tier: so little that the figures mean "
 		     "nothing\n"
 		     "  -h, --help           print this help\n");
 }
@@ -154,6 +157,10 @@ static bool take_option(struct bench_options *options, int option, const char *v
 		options->given |= BENCH_TAKES_DIRECTORY;
 		options->directory = value;
 		return true;
+	case OPTION_PART:
+		options->given |= BENCH_TAKES_PART;
+		options->part = value;
+		return bench_tier_part(value);
 	default:
 		return false;
 	}
@@ -171,7 +178,7 @@ static const struct bench_verb *find_verb(int argc, char **argv)
 static bool check_options(const struct bench_verb *verb, const struct bench_options *options)
 {
 	static const char *const names[] = { "rounds", "arena-bytes", "shape", "codec",
-					     "isa",    "kv",	      "quick", "page",  "directory" };
+					     "isa",    "kv",	      "quick", "page",  "directory", "part" };
 	unsigned refused = options->given & ~verb->takes;
 
 	if (refused) {

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define ARGUMENTS_MAX 48
 #define BESIDE "../../daemon/kvpaged" /* from the directory of kvbench in a build directory */
 
 /* The daemon's path: from the environment, or beside this program. */
@@ -63,14 +64,18 @@ int bench_server_again(struct bench_server *server, const struct bench_server_op
 	char program[PATH_MAX];
 	char arena[24];
 	char blocks[24];
-	const char *argv[] = { program,	    "--config",	     server->config_path,
+	const char *argv[ARGUMENTS_MAX] = { program,	    "--config",	     server->config_path,
 			 "--socket",	    server->socket_path, "--arena-bytes",
 			 arena,		    "--arena-blocks",	 blocks,
 			 "--arena-prefault", options->arena_path ? "no" : "yes", "--arena-huge-pages",
 			 options->huge ? "yes" : "no", "--log-level",	 "warning",
-			 "--arena-path", options->arena_path ? options->arena_path : "",
-			 NULL };
+			 "--arena-path", options->arena_path ? options->arena_path : "" };
+	size_t n = 0;
 
+	while (argv[n])
+		n++;
+	for (const char *const *more = options->more; more && *more && n + 1 < ARGUMENTS_MAX; more++)
+		argv[n++] = *more;
 	if (find_program(program) != 0)
 		return 1;
 	(void)snprintf(arena, sizeof(arena), "%" PRIu64, options->arena_bytes);

@@ -17,6 +17,7 @@ struct bench_server_options {
 	uint64_t arena_bytes; /* a multiple of 2 MiB */
 	uint64_t blocks;      /* that the arena can index; 0: the daemon's default */
 	bool huge;	      /* from the system's pool of huge pages */
+	const char *const *more; /* further arguments of the daemon, NULL last; NULL: none */
 	const char *arena_path; /* a file for the arena, which is then not prefaulted; NULL: none */
 };
 

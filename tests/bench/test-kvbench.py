@@ -159,6 +159,48 @@ def test_restart(kvbench):
     assert all(row["value"] > 0 for row in rows.values()), rows
 
 
+def tier_names(engines, fio):
+    """Names of the figures of SmolLM2's shape."""
+    names = [f"read.smollm2.{engine}.{what}{cpu}" for engine in engines for what in ("prefetch", "fetch", "ahead")
+             for cpu in ("", ".cpu")]
+    names += [f"write.smollm2.{what}" for what in [f"{engine}.append" for engine in engines] + ["uring.drain"]]
+    names += [f"forecast.smollm2.{engine}" for engine in engines]
+    names += [f"{what}.{condition}.{metric}" for what in ("ask", "find")
+              for condition in ("alone", "load", "append", "store", "both") for metric in ("p50", "p99")]
+    names += [f"daemon.{condition}.{what}" for condition in ("alone", "load", "append", "store", "both")
+              for what in ("cpu", "loaded", "stored")]
+    names += [f"target.{what}.{condition}.p99" for what in ("ask", "find")
+              for condition in ("load", "append", "store", "both")]
+    if fio:
+        names += [f"limit.smollm2.{what}" for what in ("randread.64k", "randread.page", "write.64k", "write.1m")]
+        names += [f"target.{what}" for what in ("read.smollm2.uring.prefetch", "read.smollm2.uring.fetch", "read.smollm2.uring.ahead",
+                                                "write.smollm2.uring.append")]
+    return set(names)
+
+
+def test_tier(kvbench):
+    """tier: loads, stores and requests beside fio where it is installed, and nothing left on the disk"""
+    for environment in ({}, {"PATH": "/nonexistent"}):
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+            status, out, err = run(kvbench, "tier", "--json", "--quick", "--rounds", "1", "--shape", "smollm2",
+                                   "--directory", directory, **environment)
+            assert status == 0, err
+            assert os.listdir(directory) == []
+        fio = "fio is not installed" not in err
+        assert not (fio and environment), err
+        assert fio or err.count("\n") == 1, err
+        rows = rows_of(out, "tier")
+        wanted = tier_names(("uring", "threads", "cached"), fio)
+        optional = {name for name in rows if name.startswith("write.") and name.endswith(".cpu")}
+        assert wanted == set(rows) - optional, wanted ^ set(rows)
+        for name, row in rows.items():
+            positive = name.startswith(("read.", "ask.", "find.", "limit.", "forecast."))
+            assert row["value"] > 0 or not positive, row
+            assert row["reference"].startswith("target: ") == name.startswith("target."), row
+    status, _, err = run(kvbench, "tier", "--quick", "--rounds", "1", "--directory", "/nonexistent")
+    assert status == 1 and "/nonexistent" in err, (status, err)
+
+
 def test_codec(kvbench):
     """codec: names, units and references of one codec on one instruction set"""
     status, out, err = run(kvbench, "codec", "--json", "--rounds", "1", "--codec", "q6", "--isa", "scalar")
@@ -298,16 +340,17 @@ def test_usage(kvbench):
                       ["codec", "--isa", "mmx"], ["codec", "--codec", "q7"], ["error", "--isa", "scalar"],
                       ["roundtrip", "--kv", "x"], ["fetch", "--page", "8KiB"], ["fetch", "--codec", "q8"],
                       ["scale", "--page", "16KiB"], ["memory", "--quick"],
-                      ["fetch", "--directory", "/tmp"]):
+                      ["fetch", "--directory", "/tmp"], ["tier", "--codec", "q8"], ["tier", "--part", "x"],
+                      ["disk", "--part", "reads"]):
         status, out, err = run(kvbench, *arguments)
         assert status == 2 and not out and err, (arguments, status, out, err)
     status, out, err = run(kvbench, "--help")
-    for verb in ("roundtrip", "memory", "fetch", "scale", "scrape", "restart", "codec", "error", "disk"):
+    for verb in ("roundtrip", "memory", "fetch", "scale", "scrape", "restart", "codec", "error", "disk", "tier"):
         assert status == 0 and f"\n  {verb} " in out and not err, (status, out, err)
 
 
 TESTS = (test_memory, test_roundtrip, test_fetch, test_fetch_without_peers, test_scale, test_scrape, test_restart,
-         test_codec, test_error, test_capture, test_dump, test_table, test_disk, test_usage)
+         test_tier, test_codec, test_error, test_capture, test_dump, test_table, test_disk, test_usage)
 
 
 def main():

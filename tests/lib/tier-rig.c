@@ -100,7 +100,7 @@ static uint8_t *pages_new(const struct tier_block *block)
 }
 
 /* What the checksum lets through must be the page of this block and of nothing else. */
-static void page_check(struct tier_rig_load *load, uint32_t page)
+static void page_check(const struct tier_rig *rig, struct tier_rig_load *load, uint32_t page)
 {
 	const uint8_t *bytes = page_at(rig, load->memory, &load->block, page);
 	uint8_t *expected = calloc(1, load->block.slot_bytes);
@@ -120,6 +120,7 @@ static void page_check(struct tier_rig_load *load, uint32_t page)
 
 static void on_page_loaded(void *context, uint64_t cookie, uint32_t page, uint64_t checksum, int result)
 {
+	const struct tier_rig *rig = context;
 	struct tier_rig_load *load = (struct tier_rig_load *)(uintptr_t)cookie;
 	const uint8_t *bytes = page_at(rig, load->memory, &load->block, page);
 
@@ -130,7 +131,7 @@ static void on_page_loaded(void *context, uint64_t cookie, uint32_t page, uint64
 	else if (kvp_page_checksum(bytes, load->block.page_bytes) != checksum)
 		load->broken++;
 	else if (load->result == 0 && load->broken == 0)
-		page_check(load, page);
+		page_check(rig, load, page);
 }
 
 static void on_loaded(void *context, uint64_t cookie)
