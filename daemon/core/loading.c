@@ -222,7 +222,9 @@ static struct load *load_next(struct core *core)
 	return next;
 }
 
-/* Pages that are asked for at once: a layer's, or of small ones those of some layers, which the tier may read as one. */
+/*
+ * Pages that are asked for at once: a layer's, or of small ones those of some layers, which the tier may read as one.
+ */
 static uint32_t load_portion(struct load *load)
 {
 	uint32_t layers = READ_BYTES / (load->groups * page_class(load)->slot_bytes);
