@@ -172,7 +172,7 @@ const struct setting settings[CONFIG_SETTINGS] = {
 	  .help = "size of each file, and of what is reclaimed at a time; larger than a block" },
 	{ NAMED("tier", "blocks"), SETTING_COUNT, FIELD(tier_blocks),
 	  1, UINT64_C(1) << 28, .initial = "1048576",
-	  .help = "most blocks there, each of which takes about 200 bytes of memory" },
+	  .help = "most blocks there; each takes 130 bytes of memory, 8 for each of its pages, and its keys" },
 	{ NAMED("tier", "admit"), SETTING_CHOICE, FIELD(tier_admit),
 	  .choices = admissions, .initial = "read",
 	  .help = "which blocks are worth being written: those that were read at least once, or all" },
