@@ -15,11 +15,12 @@
 #include <unistd.h>
 
 static const char about[] =
-	"read: blocks on the tier and not resident; prefetch: asks for all and waits, fetch: into tensors, a prompt at\n"
-	"a time; ahead: the same, the next one prefetched. write: what reaches the tier; append: beside appending without a pause, drain: with nothing beside.\n"
-	"llama8b: f16, pages of 64 KiB; smollm2: q4, pages of 27 KiB. uring, threads: past the page cache; cached: through\n"
-	"it, by io_uring. forecast: what kvc_forecast() said before. ask, find: of resident blocks of 64 KiB, while others\n"
-	"load, store, do both, or append to a daemon that stores nothing (append). limit: fio, 32 transfers under way.";
+	"read: blocks on the tier and not resident; prefetch: asks for all and waits; fetch: into tensors, a prompt\n"
+	"at a time; ahead: the same, the next one prefetched. write: what reaches the tier; append: beside appending\n"
+	"without a pause; drain: with nothing beside. llama8b: f16, pages of 64 KiB; smollm2: q4, pages of 27 KiB.\n"
+	"uring, threads: past the page cache; cached: through it, by io_uring. forecast: what kvc_forecast() said\n"
+	"before. ask, find: of resident blocks of 64 KiB, while others load, store, do both, or append to a daemon\n"
+	"that stores nothing (append). limit: fio, 32 transfers under way.";
 
 static const struct part {
 	const char *name;

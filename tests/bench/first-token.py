@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Time to the first token of a prompt of about 1,500 tokens, its blocks being resident, on the tier and not resident, or
-nowhere, so that they are computed. Rounds take turns; medians.
+"""Time to the first token of a prompt of about 1,500 tokens, its blocks being resident, on the tier and not resident,
+or nowhere, so that they are computed. Rounds take turns; medians.
 
     first-token.py BUILD [--dir DIRECTORY] [--rounds N] [--model MODEL] [--codec CODEC] [--json]
 

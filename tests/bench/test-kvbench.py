@@ -201,6 +201,23 @@ def test_tier(kvbench):
     assert status == 1 and "/nonexistent" in err, (status, err)
 
 
+def test_first_token(kvbench):
+    """first-token.py: from the cache, resident or on the tier, comes the same token as computed"""
+    worker = os.environ.get("KVWORKER_BIN")
+    if not worker:
+        raise Skipped("no kvworker")
+    build = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(worker))))
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "first-token.py")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        status, out, err = run(sys.executable, script, build, "--dir", directory, "--rounds", "1", "--model", "tiny",
+                               "--json")
+        assert status == 0, err
+        assert os.listdir(directory) == []
+    result = json.loads(out)
+    assert result["same_token"] and 1300 < result["tokens"] < 1700 and result["blocks"] >= 10, result
+    assert all(result[name] > 0 for name in ("computed_ms", "resident_ms", "tier_ms", "speedup")), result
+
+
 def test_codec(kvbench):
     """codec: names, units and references of one codec on one instruction set"""
     status, out, err = run(kvbench, "codec", "--json", "--rounds", "1", "--codec", "q6", "--isa", "scalar")
@@ -350,7 +367,7 @@ def test_usage(kvbench):
 
 
 TESTS = (test_memory, test_roundtrip, test_fetch, test_fetch_without_peers, test_scale, test_scrape, test_restart,
-         test_tier, test_codec, test_error, test_capture, test_dump, test_table, test_disk, test_usage)
+         test_tier, test_first_token, test_codec, test_error, test_capture, test_dump, test_table, test_disk, test_usage)
 
 
 def main():
