@@ -88,8 +88,8 @@ static void print_help(void)
 		     "  --page SIZE          fetch: only pages of this size: 16KiB, 24KiB, 32KiB, 64KiB\n"
 		     "  --directory DIR      disk, tier: on the file system of this directory (default: /var/tmp)\n"
 		     "  --part NAME          tier: only reads, writes or requests\n"
-		     "  --quick              fetch, scale, scrape, restart, disk, tier: so little that the figures mean "
-		     "nothing\n"
+		     "  --quick              fetch, scale, scrape, restart, disk, tier: so little that the figures "
+		     "mean nothing\n"
 		     "  -h, --help           print this help\n");
 }
 

@@ -173,8 +173,8 @@ def tier_names(engines, fio):
               for condition in ("load", "append", "store", "both")]
     if fio:
         names += [f"limit.smollm2.{what}" for what in ("randread.64k", "randread.page", "write.64k", "write.1m")]
-        names += [f"target.{what}" for what in ("read.smollm2.uring.prefetch", "read.smollm2.uring.fetch", "read.smollm2.uring.ahead",
-                                                "write.smollm2.uring.append")]
+        names += [f"target.read.smollm2.uring.{what}" for what in ("prefetch", "fetch", "ahead")]
+        names += ["target.write.smollm2.uring.append"]
     return set(names)
 
 
@@ -367,7 +367,8 @@ def test_usage(kvbench):
 
 
 TESTS = (test_memory, test_roundtrip, test_fetch, test_fetch_without_peers, test_scale, test_scrape, test_restart,
-         test_tier, test_first_token, test_codec, test_error, test_capture, test_dump, test_table, test_disk, test_usage)
+         test_tier, test_first_token, test_codec, test_error, test_capture, test_dump, test_table, test_disk,
+         test_usage)
 
 
 def main():

@@ -107,9 +107,10 @@ static int values_make(struct tier_client *client)
 	if (!values || !client->values)
 		return bench_error("out of memory");
 	bench_fill(values, n, client->shape->model->head_dim, 1);
-	for (uint32_t block = 0; block < client->shape->batch; block++)
-		for (size_t i = 0; i < n; i++)
-			client->values[block * n + i] = block > 0 ? client->values[i] : half_from_f32_rounded(values[i], HALF_NEAREST);
+	for (size_t i = 0; i < n; i++)
+		client->values[i] = half_from_f32_rounded(values[i], HALF_NEAREST);
+	for (uint32_t block = 1; block < client->shape->batch; block++)
+		memcpy(client->values + block * n, client->values, n * sizeof(*client->values));
 	return 0;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loads: blocks that are on the tier and not resident, by having all of them prefetched and waiting for the last, and by
- * fetching them into tensors, a prompt of them at a time, without and with prefetching the next one. Beside fio reading a file of as many bytes in random order.
+ * Loads: blocks that are on the tier and not resident, by having all of them prefetched and waiting for the last, and
+ * by fetching them into tensors, a prompt of them at a time, without and with prefetching the next one. Beside fio
+ * reading as many bytes of a file in random order.
  */
 #include "base/cleanup.h"
 #include "base/units.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stores. append: a client appends without a pause, to an arena that holds a part of it; what counts is what reaches the
- * tier meanwhile, not counting a beginning. drain: as many blocks as the arena holds are there, and become worth being
- * stored all at once; nothing else goes on. Beside fio writing a file of as many bytes from its beginning to its end.
- * All files have been written before.
+ * Stores. append: a client appends without a pause, to an arena that holds a part of it; what counts is what reaches
+ * the tier meanwhile, not counting a beginning. drain: as many blocks as the arena holds are there, and become worth
+ * being stored all at once; nothing else goes on. Beside fio writing a file of as many bytes from its beginning to its
+ * end. All files have been written before.
  */
 #include "base/cleanup.h"
 #include "base/units.h"
