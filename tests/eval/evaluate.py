@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -162,6 +163,8 @@ def measure(args):
 
 def main():
     args = parse()
+    # Ends like an error, so that the private daemon ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if not args.report:
         if args.quick:
             # Nothing of a short run is worth to be kept.
