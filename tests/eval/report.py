@@ -147,9 +147,9 @@ def _part_greedy(summary, drawn):
         _table(head, rows), "Tokens equal by kind of prompt:\n", _table(["codec"] + kinds, by_kind),
         "One choice that falls the other way makes another text of everything behind it, so this measure says more "
         "about how often the model is undecided than about the codec; the next one does not have that. Besides, the "
-        "codes of a layer depend on the last bits of what the layers before it computed, so other batches or another "
-        "number of threads draw other errors of the same size: the same prompt alone and among others differs at "
-        "another token, or not at all. A few prompts more or less are no difference between codecs.\n",
+        "codes of a layer depend on the last bits of what the layers before it computed: alone and in a batch the same "
+        "prompt has errors of the same size that are not the same errors, and may differ at another token. A few "
+        "prompts more or less are no difference between codecs.\n",
         _picture(drawn, "greedy", "share of generations that are still the same, by position")])
 
 
