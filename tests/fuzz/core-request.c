@@ -72,7 +72,7 @@ static uint32_t space_id(struct take *take)
 {
 	uint8_t choice = take_u8(take);
 
-	return choice < 0xf0 ? 1 + choice % 3 : (uint32_t)take_number(take);
+	return choice < 0xf0 ? 1u + choice % 3 : (uint32_t)take_number(take);
 }
 
 static size_t keys_make(struct draft *draft, struct take *take)
