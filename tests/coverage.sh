@@ -24,7 +24,7 @@ usage() {
 	cat <<END
 Usage: tests/coverage.sh [OPTION...] [TEST...]
 
-Runs these tests, or: ${tests[*]}.
+Runs these tests, or: ${tests[*]}, and the simulation.
 
   --folder DIR       whose files are counted [$folder]
   --lines N          percent of lines that must be reached [$lines]
@@ -74,9 +74,13 @@ programs=()
 for test in "${tests[@]}"; do
 	programs+=("$(program "$test")")
 done
+[ -n "${wanted+x}" ] || programs+=(tests/sim/sim)
 quietly ninja -C "$build" "${programs[@]}"
 find "$build" -name '*.gcda' -delete
 "${meson[@]}" test -C "$build" --no-rebuild --print-errorlogs "${tests[@]}" </dev/null
+if [ -z "${wanted+x}" ]; then
+	"$build/tests/sim/sim" --seed 1 --seeds 4 --steps 20000 --jobs 2 </dev/null
+fi
 
 count() {
 	gcovr --root "$root" --filter "$root/$folder/" --exclude-unreachable-branches --exclude-throw-branches \
