@@ -4,7 +4,8 @@
 
     test-faults.py ROOT
 
-A cell of its last column is a list of tests, divided by semicolons, then prose: "core, deadline: a, b; torture. Not tested: c".
+A cell of its last column is a list of tests, divided by semicolons, then prose:
+"core, deadline: a, b; torture. Not tested: c".
 A test of C is named by its file and its functions, one of Python or a shell by its file and words in it.
 Prints TAP.
 """

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Counters, spaces, index and blocks lie one behind the other, far enough apart; see arena-model.h. */
 #include "tests/fuzz/arena-model.h"
 
 #include "base/contract.h"

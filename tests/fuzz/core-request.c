@@ -232,7 +232,9 @@ static void small_verb_make(struct draft *draft, struct take *take)
 		draft->verb.subscribe.from_now = take_below(take, 2);
 		break;
 	case KVPAGED__V1__REQUEST__VERB_RESIZE:
-		draft->verb.resize.bytes = take_below(take, 2) ? take_number(take) : (take_below(take, 5) * KVP_EXTENT_BYTES);
+		draft->verb.resize.bytes = take_below(take, 5) * KVP_EXTENT_BYTES;
+		if (take_below(take, 2))
+			draft->verb.resize.bytes = take_number(take);
 		draft->verb.resize.wait_ms = (uint32_t)take_number(take);
 		break;
 	default: /* Stats and Config are empty */

@@ -56,9 +56,11 @@ static void space_call(struct caller *caller)
 		.codec_k = MODEL_CODEC,
 		.codec_v = MODEL_CODEC,
 	};
+	bool known; /* to the daemon: it tells the schema */
 
 	caller->space = kvc_space_close(caller->space);
-	result_check(kvc_space_open(caller->client, "a", take_below(&caller->take, 2) ? NULL : &schema, &caller->space));
+	known = take_below(&caller->take, 2);
+	result_check(kvc_space_open(caller->client, "a", known ? NULL : &schema, &caller->space));
 }
 
 /* Numbers of one block by the schema that the daemon told; 0: too many, or no space. */

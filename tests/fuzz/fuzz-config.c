@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Any bytes as the daemon's configuration file: refused with the file's name and a line that it has, or taken with every
- * number within its setting's bounds. What was taken is printed, and each printed value means the same again.
+ * Any bytes as the daemon's configuration file: refused with the file's name and a line that it has, or taken with
+ * every number within its setting's bounds. What was taken is printed, and each printed value means the same again.
  */
 #include "daemon/config.h"
 #include "daemon/config-table.h"

@@ -22,7 +22,8 @@ static void fault_check(const struct fault *fault)
 
 static void tensors_check(const struct gguf *gguf, const uint8_t *bytes, size_t n)
 {
-	static const char *const names[] = { "token_embd.weight", "output.weight", "output_norm.weight", "blk.0.attn_q.weight" };
+	static const char *const names[] = { "token_embd.weight", "output.weight", "output_norm.weight",
+					     "blk.0.attn_q.weight" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const struct gguf_tensor *tensor = gguf_tensor_find(gguf, names[i]);

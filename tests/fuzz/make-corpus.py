@@ -12,8 +12,8 @@ from pathlib import Path
 # --- core: bytes of fuzz-core.c ------------------------------------------------------------------------------------
 
 SESSIONS = (66, 64, 65)  # a step of session 0, 1, 2, after which queued work is run to its end
-HELLO, OPEN, APPEND, FETCH, RELEASE, MATCH, DELETE, TOUCH, PIN, UNPIN, STATS, EVICT, LIST, DROP, CONFIG, WHY, SUBSCRIBE = \
-    range(17)
+(HELLO, OPEN, APPEND, FETCH, RELEASE, MATCH, DELETE, TOUCH, PIN, UNPIN, STATS, EVICT, LIST, DROP, CONFIG, WHY,
+ SUBSCRIBE) = range(17)
 RESIZE = 18
 RAW, CONNECT, DISCONNECT, RUN, TIME, STAGING, CONTROL, HOST = range(8)
 LIMITS = bytes([2, 1, 4, 0, 3, 0, 0, 0, 0])
@@ -53,17 +53,18 @@ def core_seeds():
     yield "partial", opened(0, 1) + request(0, APPEND, 0, 0, 3, 2, 0, 0) + opened(1, 1) + \
         request(1, APPEND, 0, 0, 3, 2, 0, 0) + step(0, DISCONNECT) + step(1, TIME, 7)
     yield "hazards", chain + step(0, CONTROL, 0, 0, 1) + step(0, CONTROL, 0, 1, 3) + keyed(0, DELETE, [0]) + \
-        step(0, TIME, 4) + step(0, CONTROL, 0x70, 0, 2) + step(0, TIME, 5) + step(0, CONTROL, 0, 0, 0) + step(0, TIME, 5)
-    yield "full", opened(0, 3) + b"".join(append(0, key) for key in range(12)) + keyed(0, FETCH, [8, 9], 0, 9, 1, 0, 0) + \
-        append(0, 3) + append(0, 4)
+        step(0, TIME, 4) + step(0, CONTROL, 0x70, 0, 2) + step(0, TIME, 5) + step(0, CONTROL, 0, 0, 0) + \
+        step(0, TIME, 5)
+    yield "full", opened(0, 3) + b"".join(append(0, key) for key in range(12)) + \
+        keyed(0, FETCH, [8, 9], 0, 9, 1, 0, 0) + append(0, 3) + append(0, 4)
     yield "events", opened(0) + request(0, SUBSCRIBE, 0, 4, 0xa0, 12, 0) + opened(1) + append(1, 0) + \
         keyed(1, DELETE, [0]) + request(0, SUBSCRIBE, 0, 4, 0, 0)
     yield "list", chain + request(0, LIST, 0, 0, 2) + request(0, STATS) + request(0, CONFIG) + request(0, DROP, 0)
     yield "raw", opened(0) + step(0, RAW, 4) + b"\x08\x01\x5a\x00" + step(0, RAW, 3) + b"\xff\xff\xff"
     yield "spaces", opened(0, 0) + request(0, OPEN, 1, 1, 1, 0) + request(0, OPEN, 2, 1, 2, 0) + opened(1, 0) + \
         request(1, DROP, 1) + request(0, OPEN, 0, 0)
-    yield "resize", chain + request(0, RESIZE, 0, 3, 9) + step(0, TIME, 3) + step(0, HOST, 7, 0xff, 0xa0, 28) + \
-        step(0, TIME, 3) + request(0, RESIZE, 0, 4, 0) + step(0, HOST, 7, 0x80) + append(0, 5)
+    yield "resize", chain + request(0, RESIZE, 3, 0, 9) + step(0, TIME, 3) + step(0, HOST, 7, 0xff, 0xa0, 28) + \
+        step(0, TIME, 3) + request(0, RESIZE, 4, 0, 0) + step(0, HOST, 7, 0x80) + append(0, 5)
 
 
 def tier_seeds():
@@ -98,8 +99,10 @@ def client_seeds():
     fetched = answer(1, 0, 0, 1, 2, 4)
     yield "reader", client_input(session, bytes([0, 0, 12, 8, 1, 0, 1, 1, 4, 1, 1, 0, 6, 1, 0, 1, 10, 1]), 4)
     yield "asking", client_input(session + fetched + fetched, bytes([0, 0, 4, 0, 0, 0, 6, 0, 0, 0, 10, 1]))
-    yield "append", client_input(session + answer(2, 0, 0, 1) + answer(2, 0, 0, 1), bytes([0, 0, 1, 0, 9, 2, 0, 9, 3, 3]))
-    yield "items", client_input(session + answer(1, 0) * 4 + answer(0, 0), b"".join(bytes([9, 0, 0, i]) for i in range(5)))
+    yield "append", client_input(session + answer(2, 0, 0, 1) + answer(2, 0, 0, 1),
+                                 bytes([0, 0, 1, 0, 9, 2, 0, 9, 3, 3]))
+    yield "items", client_input(session + answer(1, 0) * 4 + answer(0, 0),
+                                b"".join(bytes([9, 0, 0, i]) for i in range(5)))
     yield "tell", client_input(session + answer(*[0] * 5) + answer(*[0] * 2) + answer(*[0] * 11) + answer(*[0] * 4),
                                bytes([0, 0, 10, 0, 11, 0, 0, 0, 11, 0, 0, 1, 11, 0, 0, 2, 11, 0, 0, 3]))
 
@@ -180,7 +183,8 @@ def llama():
             key("llama.embedding_length", U32, WIDTH), key("llama.feed_forward_length", U32, WIDTH),
             key("llama.attention.head_count", U32, 1), key("llama.attention.head_count_kv", U32, 1),
             key("llama.attention.layer_norm_rms_epsilon", F32, 1e-5), key("llama.rope.freq_base", F32, 1e4)]
-    square = [f"blk.0.{n}.weight" for n in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")]
+    square = [f"blk.0.{n}.weight"
+              for n in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")]
     tensors = [("token_embd.weight", (WIDTH, VOCAB), TENSOR_F32), ("output_norm.weight", (WIDTH,), TENSOR_F32),
                ("blk.0.attn_norm.weight", (WIDTH,), TENSOR_F32), ("blk.0.ffn_norm.weight", (WIDTH,), TENSOR_F32)]
     return gguf(head + vocabulary(), tensors + [(n, (WIDTH, WIDTH), TENSOR_F32) for n in square])
@@ -201,14 +205,17 @@ def config_seeds(example):
     yield "bad", b"bytes = 1\n[nowhere]\n[arena]\nbytes = 99EiB\nbytes = -1\nblocks\n = \n"
     if example:
         lines = Path(example).read_text().splitlines()
-        yield "all", "\n".join(line.lstrip("#").strip() for line in lines if line.startswith("[") or " = " in line).encode()
+        kept = (line.lstrip("#").strip() for line in lines if line.startswith("[") or " = " in line)
+        yield "all", "\n".join(kept).encode()
 
 
 def main():
     directory = Path(sys.argv[1])
     example = sys.argv[2] if len(sys.argv) > 2 else None
-    seeds = {"core": [(n, LIMITS + b) for n, b in core_seeds()] + [(n, TIER + b) for n, b in tier_seeds()], "frame": frame_seeds(), "http": http_seeds(),
-             "codec-tile": codec_tile_seeds(), "arena": arena_seeds(), "client": client_seeds(), "gguf": gguf_seeds(), "config": config_seeds(example)}
+    core = [(n, LIMITS + b) for n, b in core_seeds()] + [(n, TIER + b) for n, b in tier_seeds()]
+    seeds = {"core": core, "frame": frame_seeds(), "http": http_seeds(),
+             "codec-tile": codec_tile_seeds(), "arena": arena_seeds(), "client": client_seeds(),
+             "gguf": gguf_seeds(), "config": config_seeds(example)}
     for target, inputs in seeds.items():
         (directory / target).mkdir(parents=True, exist_ok=True)
         for name, content in inputs:

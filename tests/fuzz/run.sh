@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds the fuzz targets with clang, the address and the undefined-behaviour sanitizer, and runs each for a time, some of
-# them at once. Prints TAP; an input that fails is left in the build directory and named.
+# Builds the fuzz targets with clang, the address and the undefined-behaviour sanitizer, and runs each for a time,
+# some of them at once. Prints TAP; an input that fails is left in the build directory and named.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -86,7 +86,8 @@ prepare_corpus() {
 # fuzz TARGET: ends with the fuzzer's status.
 fuzz() {
 	local log=$build/$1.log
-	(cd "$build" && exec "tests/fuzz/fuzz-$1" -max_total_time="$seconds" -max_len=70000 -timeout=60 -rss_limit_mb=4096 \
+	(cd "$build" && exec "tests/fuzz/fuzz-$1" -max_total_time="$seconds" -max_len=70000 -timeout=60 \
+		-rss_limit_mb=4096 \
 		-dict="$1.dict" -artifact_prefix="$1-" -print_final_stats=1 "corpus-$1" "$root/tests/fuzz/corpus/$1") \
 		>"$log" 2>&1 </dev/null
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A library to preload into kvpaged, kvctl and programs with libkvclient, under which the kernel is at its most
- * pedantic: transfers on stream sockets are cut short, often to one byte; calls that may be interrupted are; sockets are
- * full although there is room; accept4() fails; clocks jump. All of it is allowed to happen, and a program that copes
- * works as always. Only calls of the programs named and of libkvclient.so are touched, not those of tests.
+ * pedantic: transfers on stream sockets are cut short, often to one byte; calls that may be interrupted are; sockets
+ * are full although there is room; accept4() fails; clocks jump. All of it is allowed to happen, and a program that
+ * copes works as always. Only calls of the programs named and of libkvclient.so are touched, not those of tests.
  *
  * Environment: KVP_SHORT_IO names a file of struct short_io, shared with the test that commands it; or
  * KVP_SHORT_IO_SEED=N for short and interrupted calls alone.

@@ -463,7 +463,8 @@ static void test_start(void **state)
 	do {
 		struct core *core = NULL;
 
-		options.arena = mmap(NULL, options.arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		options.arena = mmap(NULL, options.arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+				     0);
 		assert_ptr_not_equal(options.arena, MAP_FAILED);
 		fail_after(++n);
 		r = core_new(&options, &core);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What each verb refuses, and with which status: lists that are too long, keys and names that are too short or too long,
- * times and sizes beyond their limits, fields that contradict each other. After each refusal the session goes on, and
- * nothing has changed.
+ * What each verb refuses, and with which status: lists that are too long, keys and names that are too short or
+ * too long, times and sizes beyond their limits. After each refusal the session goes on, and nothing has changed.
  */
 #include "tests/lib/core-rig.h"
 #include "tests/lib/harness.h"
