@@ -79,16 +79,17 @@ prepare_corpus() {
 		;;
 	gguf) dictionary "$root"/client/worker/{gguf,model,tokenizer,vocab}.c >"$dictionary_file" ;;
 	http) dictionary "$root"/daemon/host/http{,-accept}.c >"$dictionary_file" ;;
-	*) : >"$dictionary_file" ;;
+	*) rm -f "$dictionary_file" ;;
 	esac
 }
 
 # fuzz TARGET: ends with the fuzzer's status.
 fuzz() {
-	local log=$build/$1.log
+	local log=$build/$1.log words=()
+	[ ! -e "$build/$1.dict" ] || words=(-dict="$1.dict")
 	(cd "$build" && exec "tests/fuzz/fuzz-$1" -max_total_time="$seconds" -max_len=70000 -timeout=60 \
 		-rss_limit_mb=4096 \
-		-dict="$1.dict" -artifact_prefix="$1-" -print_final_stats=1 "corpus-$1" "$root/tests/fuzz/corpus/$1") \
+		"${words[@]}" -artifact_prefix="$1-" -print_final_stats=1 "corpus-$1" "$root/tests/fuzz/corpus/$1") \
 		>"$log" 2>&1 </dev/null
 }
 
