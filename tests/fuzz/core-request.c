@@ -138,6 +138,26 @@ static uint64_t checksum_of(const struct world_session *session, uint64_t offset
 		       0;
 }
 
+/* A page that is right, or has one field that may not be. */
+static void page_make(Kvpaged__V1__PageRef *page, struct take *take, const struct world_session *session,
+		      uint32_t index, uint32_t bytes, bool right)
+{
+	uint8_t choice = right ? 0 : take_u8(take);
+
+	kvpaged__v1__page_ref__init(page);
+	page->index = index;
+	page->length = bytes;
+	if (choice >= 0x80 && choice < 0x90)
+		page->index = (uint32_t)take_number(take);
+	else if (choice >= 0x90 && choice < 0xa0)
+		page->length = (uint32_t)take_number(take);
+	else if (choice >= 0xa0 && choice < 0xd0)
+		page->offset = take_number(take);
+	else if (choice >= 0xd0 && choice < 0xf0) /* around the last place where it fits */
+		page->offset = session->staging_bytes - bytes + take_below(take, 16) - 8;
+	page->checksum = choice < 0xf0 ? checksum_of(session, page->offset, page->length) : take_u8(take);
+}
+
 static void append_make(struct draft *draft, struct take *take, const struct world_session *session)
 {
 	Kvpaged__V1__Append *append = &draft->verb.append;
@@ -158,15 +178,10 @@ static void append_make(struct draft *draft, struct take *take, const struct wor
 		append->n_pages = page_count(schema); /* the whole block */
 	append->pages = draft->page_pointers;
 	for (size_t i = 0; i < append->n_pages; i++) {
-		Kvpaged__V1__PageRef *page = &draft->pages[i];
-		uint8_t spoiled = choice & 0x0c ? 0 : take_u8(take);
+		uint32_t count = schema && schema->layers ? page_count(schema) : 1;
 
-		kvpaged__v1__page_ref__init(page);
-		page->index = (uint32_t)(spoiled < 0xe0 ? i : take_number(take));
-		page->length = (uint32_t)(spoiled < 0xe8 ? bytes : take_number(take));
-		page->offset = spoiled < 0xf0 ? 0 : take_number(take);
-		page->checksum = spoiled < 0xf8 ? checksum_of(session, page->offset, page->length) : take_u8(take);
-		draft->page_pointers[i] = page;
+		draft->page_pointers[i] = &draft->pages[i];
+		page_make(&draft->pages[i], take, session, (uint32_t)i % count, bytes, choice & 0x0c);
 	}
 }
 

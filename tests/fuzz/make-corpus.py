@@ -61,6 +61,9 @@ def core_seeds():
         keyed(1, DELETE, [0]) + request(0, SUBSCRIBE, 0, 4, 0, 0)
     yield "list", chain + request(0, LIST, 0, 0, 2) + request(0, STATS) + request(0, CONFIG) + request(0, DROP, 0)
     yield "raw", opened(0) + step(0, RAW, 4) + b"\x08\x01\x5a\x00" + step(0, RAW, 3) + b"\xff\xff\xff"
+    ends = [request(0, APPEND, 0, 0, key, 1, 0xd0, at) for key, at in enumerate((0, 7, 8, 9, 15))]
+    offsets = [request(0, APPEND, 0, 0, 6, 2, 0, 0xa0, 0xa0, at) for at in (28, 31, 32, 37)]
+    yield "pages", opened(0) + b"".join(ends + offsets)
     yield "spaces", opened(0, 0) + request(0, OPEN, 1, 1, 1, 0) + request(0, OPEN, 2, 1, 2, 0) + opened(1, 0) + \
         request(1, DROP, 1) + request(0, OPEN, 0, 0)
     yield "resize", chain + request(0, RESIZE, 3, 0, 9) + step(0, TIME, 3) + step(0, HOST, 7, 0xff, 0xa0, 28) + \
