@@ -11,6 +11,8 @@ void reply_send(struct core_session *session, const Reply *reply, unsigned flags
 	struct core *core = session->core;
 	size_t n = kvpaged__v1__reply__get_packed_size(reply);
 
+	if (session->state == SESSION_OVER)
+		return; /* it ended while its request was being done: nothing comes after hang_up() */
 	/* Every list in a reply has a limit that keeps it below a frame. */
 	kvp_assert(n > 0 && n <= KVP_FRAME_BYTES_MAX);
 	(void)kvpaged__v1__reply__pack(reply, core->reply_buffer);

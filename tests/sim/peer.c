@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* From being beyond the quota until a scan sees that it is not. */
+#define GREEDY_SEEN_NS (2 * NS_PER_S)
+
 static int memory_create(void *context, void *peer_pointer, enum core_memory kind, uint64_t bytes, void **ret_memory)
 {
 	struct sim_peer *peer = peer_pointer;
@@ -49,26 +52,15 @@ static bool pins_anything(const struct sim_peer *peer)
 	return false;
 }
 
-static uint64_t pinned_by_hazards(const struct sim *sim, uint32_t uid)
-{
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < SIM_PEERS_MAX; i++)
-		for (unsigned k = 0; sim->peers[i].session && sim->peers[i].uid == uid && k < SIM_PINS_MAX; k++)
-			if (sim->peers[i].pins[k].used)
-				sum += sim_pin_cost(sim, sim->peers[i].pins[k].space, SIM_PAGES_MAX);
-	return sum;
-}
-
 /* The core may end a session that is silent with pins, says no Hello in time, or broke the protocol. */
 static void hang_up(void *context, void *peer_pointer, const char *reason)
 {
 	struct sim_peer *peer = peer_pointer;
 	struct sim *sim = peer->sim;
 	const struct core_limits *limits = &sim->setup.limits;
-	bool silent = sim->now_ns - peer->life_ns >= limits->pin_grace_ms * NS_PER_MS;
-	bool greedy = sim_pinned(sim, peer->uid, true) + pinned_by_hazards(sim, peer->uid) >
-		      limits->pinned_bytes_per_uid_max;
+	uint64_t grace_ns = limits->pin_grace_ms * NS_PER_MS;
+	bool silent = sim->now_ns - peer->life_ns >= grace_ns;
+	bool greedy = peer->greedy_ns > 0 && sim->now_ns - peer->greedy_ns <= grace_ns + GREEDY_SEEN_NS;
 	bool mute = !peer->ready && sim->now_ns - peer->opened_ns >= limits->hello_ttl_ms * NS_PER_MS;
 
 	if (peer->hung_up)
@@ -165,6 +157,7 @@ void sim_disconnect(struct sim_peer *peer)
 	(void)core_session_close(peer->session);
 	sim->counts.append_unknown += sim_pages_under_way(peer);
 	asks_free(peer);
+	sim->released_ns = sim->now_ns;
 	free(peer->staging);
 	free(peer->control);
 	*peer = (struct sim_peer){ .sim = sim, .number = number };

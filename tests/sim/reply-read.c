@@ -128,6 +128,7 @@ void sim_reply_release(struct sim_peer *peer, struct sim_ask *ask, const Kvpaged
 			sim_held_check(sim, lease, true);
 		if (lease)
 			lease->used = false;
+		sim->released_ns = sim->now_ns;
 	}
 }
 

@@ -202,7 +202,8 @@ struct sim_peer {
 	struct kvp_control_header *control;
 	uint32_t records;
 	uint64_t control_bytes;
-	uint64_t life_ns; /* last request, pin or unpin */
+	uint64_t life_ns;   /* last request, pin or unpin */
+	uint64_t greedy_ns; /* when its user held more than it may: signs of life do not count then */
 	uint64_t next_id;
 	struct list asks;
 	struct sim_ask *waiting; /* for events */
@@ -258,6 +259,7 @@ struct sim {
 	uint32_t ids[SIM_SPACES];         /* of live spaces; 0: there is none */
 	uint32_t of_id[KVP_SPACES_MAX + 1]; /* space + 1 */
 	uint32_t drops[SIM_SPACES]; /* how often each was dropped */
+	uint64_t released_ns; /* when a lease ended last */
 	uint64_t events_last;
 	struct sim_event events[SIM_EVENTS_MAX]; /* of this step */
 	uint32_t n_events;

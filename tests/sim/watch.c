@@ -173,18 +173,26 @@ static void held_watch(struct sim *sim, struct sim_held *held, bool shields)
 			 held->id ? "leased" : "pinned");
 }
 
-/* Of a user far from the quota, pins shield from eviction as well: when that was so for as long as a scan is old. */
-static bool pins_shield(const struct sim *sim, const struct sim_peer *peer, struct sim_held *pin)
+/* What pins and leases of the user hold at most. */
+static uint64_t user_pins(const struct sim *sim, uint32_t uid)
 {
-	uint64_t sum = sim_pinned(sim, peer->uid, true);
+	uint64_t sum = sim_pinned(sim, uid, true);
 
 	for (unsigned i = 0; i < SIM_PEERS_MAX; i++)
-		for (unsigned k = 0; sim->peers[i].session && sim->peers[i].uid == peer->uid && k < SIM_PINS_MAX; k++)
+		for (unsigned k = 0; sim->peers[i].session && sim->peers[i].uid == uid && k < SIM_PINS_MAX; k++)
 			if (sim->peers[i].pins[k].used)
 				sum += sim_pin_cost(sim, sim->peers[i].pins[k].space, SIM_PAGES_MAX);
-	if (sum > sim->setup.limits.pinned_bytes_per_uid_max)
-		pin->since_ns = sim->now_ns;
-	return sim->step_ns > pin->since_ns + PIN_SEEN_NS;
+	return sum;
+}
+
+/* Of a user within the quota, pins shield from eviction as well: when that was so for as long as a scan is old. */
+static bool pin_shields(const struct sim *sim, const struct sim_peer *peer, const struct sim_held *pin)
+{
+	uint64_t since_ns = pin->since_ns > peer->greedy_ns ? pin->since_ns : peer->greedy_ns;
+
+	if (since_ns < sim->released_ns)
+		since_ns = sim->released_ns;
+	return sim->step_ns > since_ns + PIN_SEEN_NS;
 }
 
 static void leases_watch(struct sim *sim, struct sim_peer *peer)
@@ -196,8 +204,10 @@ static void leases_watch(struct sim *sim, struct sim_peer *peer)
 			continue;
 		if (lease->until_least_ns > sim->now_ns)
 			held_watch(sim, lease, true);
-		if (lease->until_most_ns <= sim->ticked_ns)
-			lease->used = false;
+		if (lease->until_most_ns > sim->ticked_ns)
+			continue;
+		lease->used = false;
+		sim->released_ns = sim->now_ns;
 	}
 }
 
@@ -205,9 +215,11 @@ static void pins_watch(struct sim *sim, struct sim_peer *peer)
 {
 	if (!peer->control || peer->control->over)
 		return;
+	if (user_pins(sim, peer->uid) > sim->setup.limits.pinned_bytes_per_uid_max)
+		peer->greedy_ns = sim->now_ns;
 	for (unsigned i = 0; i < SIM_PINS_MAX; i++)
 		if (peer->pins[i].used && peer->pins[i].settled)
-			held_watch(sim, &peer->pins[i], pins_shield(sim, peer, &peer->pins[i]));
+			held_watch(sim, &peer->pins[i], pin_shields(sim, peer, &peer->pins[i]));
 }
 
 static void peer_watch(struct sim *sim, struct sim_peer *peer)
