@@ -145,7 +145,9 @@ static void load_end(struct load *load)
 	list_unlink(&load->link);
 	if (block) {
 		core->blocks[block].load = NULL;
-		core->blocks[block].below = !load->lost;
+		/* Otherwise as it is: the tier may have dropped its copy since an append brought the last page. */
+		if (load->lost)
+			core->blocks[block].below = false;
 	}
 	fetching_load_over(load, load->status);
 	if (block)

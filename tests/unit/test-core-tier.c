@@ -385,6 +385,36 @@ static void test_appended_while_loading(void **state)
 	scene_end(scene);
 }
 
+/* The same, and the tier drops its copy when the block is complete, before the load has ended. */
+static void test_reclaimed_while_loading(void **state)
+{
+	struct scene *scene = scene_new(CORE_TIER_ADMIT_ALL, 100);
+	struct core *core = scene->rig.core;
+	struct tier_block found;
+	unsigned stores;
+
+	append(scene, "a", NULL, 5);
+	evict_all(scene);
+	stores = scene->tier.n_stores;
+	scene->rig.tier_held = true;
+	send_fetch(scene, scene->peer, "a", 0, false);
+	append(scene, "a", NULL, 5);
+	assert_int_equal(rig_fetch(scene->peer, scene->id, "a", 1, NULL), KVP_OK);
+	assert_true(core->tier->ops->find(core->tier, &core->spaces[scene->id].digest, (struct tier_key){ (void *)"a", 1 },
+					  &found));
+	scene->tier.blocks_max = 0; /* it is to be stored again, and has to wait */
+	assert_true(scene->tier.client->resident(scene->tier.context, &found));
+	scene->rig.tier_held = false;
+	rig_run(&scene->rig);
+	rig_audit(&scene->rig);
+	scene->tier.blocks_max = UINT64_MAX;
+	rig_advance_ms(&scene->rig, 10);
+	rig_run(&scene->rig);
+	rig_audit(&scene->rig);
+	assert_int_equal(scene->tier.n_stores, stores + 1);
+	scene_end(scene);
+}
+
 static void test_gone_while_waiting(void **state)
 {
 	struct scene *scene = scene_new(CORE_TIER_ADMIT_ALL, 100);
@@ -566,6 +596,7 @@ int main(void)
 		cmocka_unit_test(test_prefetch_does_not_wait),
 		cmocka_unit_test(test_deleted_while_loading),
 		cmocka_unit_test(test_appended_while_loading),
+		cmocka_unit_test(test_reclaimed_while_loading),
 		cmocka_unit_test(test_gone_while_waiting),
 		cmocka_unit_test(test_closed_while_waiting),
 		cmocka_unit_test(test_deleted_below),
