@@ -134,7 +134,8 @@ static void load_end(struct load *load)
 
 	kvp_assert(load->reads == 0);
 	slots_return(load);
-	if (load->lost) {
+	/* What was removed meanwhile is not lost, and what the tier has of this key by now is another block. */
+	if (load->lost && block) {
 		core->tier->ops->forget(core->tier, &load->space, key);
 		counter_add(core, tier_lost_blocks_total, 1);
 		load->status = KVP_MISS;

@@ -354,8 +354,10 @@ static void test_deleted_while_loading(void **state)
 	rig_audit(&scene->rig);
 	assert_int_equal(fetched(scene->peer), KVP_MISS);
 	assert_true(scene->rig.core->loading_bytes > 0); /* the tier still writes there */
+	scene->tier.fail_pages = 1;
 	scene->rig.tier_held = false;
 	rig_run(&scene->rig);
+	assert_int_equal(rig_counter(scene->peer, "tier_lost_blocks_total"), 0); /* it was deleted */
 	rig_audit(&scene->rig);
 	assert_int_equal(scene->rig.core->loading_bytes, 0);
 	assert_int_equal(rig_fetch(scene->peer, scene->id, "a", 1, NULL), KVP_MISS);
