@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-SEEDS = 60
+SEEDS = 100
 STEPS = 1500
 PATCHED = re.compile(r"^\+\+\+ b/(\S+)", re.MULTILINE)
 

@@ -100,7 +100,7 @@ static void weights_make(struct sim_setup *setup, uint64_t *seed)
 		[SIM_PIN] = 6, [SIM_UNPIN] = 3, [SIM_STATS] = 3, [SIM_EVICT] = 6, [SIM_EVICT_ONE] = 6, [SIM_LIST] = 6,
 		[SIM_DROP] = 3, [SIM_WHY] = 6, [SIM_SUBSCRIBE] = 6, [SIM_GARBAGE] = 1, [SIM_LOOK] = 30,
 		[SIM_SETTLE_PIN] = 30, [SIM_LET_GO] = 15, [SIM_RUN] = 30, [SIM_SETTLE] = 10, [SIM_TIME] = 25,
-		[SIM_DISK] = 80, [SIM_FAULT] = 6, [SIM_DAMAGE] = 3, [SIM_STOP] = 1, [SIM_CRASH] = 1,
+		[SIM_DISK] = 80, [SIM_FAULT] = 6, [SIM_DAMAGE] = 3, [SIM_STOP] = 2, [SIM_CRASH] = 2,
 	};
 
 	for (unsigned verb = 0; verb < SIM_VERB_COUNT; verb++)

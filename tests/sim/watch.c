@@ -301,6 +301,10 @@ static void counters_compare(struct sim *sim)
 	count_check(sim, "match_hits_total", now->match_hits_total, counts->match_hits, counts->match_hits);
 	count_check(sim, "match_misses_total", now->match_misses_total, counts->match_misses, counts->match_misses);
 	leases_count(sim);
+	if (sim->faults > 0 || sim->disk.closed)
+		return;
+	count_check(sim, "tier_corrupt_pages_total", now->tier_corrupt_pages_total, 0, 0);
+	count_check(sim, "tier_lost_blocks_total", now->tier_lost_blocks_total, 0, 0);
 }
 
 /* ---- All ---- */
