@@ -71,8 +71,11 @@ static void forecast(struct sim_peer *peer, const struct sim_step *step)
 	dropped = stats.dropped_blocks_total;
 	for (uint32_t at = step->key + 1; at; at = sim_parent(sim, at - 1))
 		chain[length++] = at - 1;
-	for (; n < length && n < SIM_ITEMS_MAX; n++)
+	for (; n < length && n < SIM_ITEMS_MAX; n++) {
 		keys[n] = chain[length - 1 - n];
+		if (sim->keys[step->space][keys[n]].odd)
+			return; /* its ancestors may be others */
+	}
 	sim_fetch_keys(peer, step, n, keys, false);
 	sim_settle(sim, true);
 	sim->tier->ops->stats(sim->tier, &stats);

@@ -233,6 +233,7 @@ void sim_append(struct sim_peer *peer, const struct sim_step *step)
 	ask->n = n;
 	ask->keys[0] = key;
 	ask->parent = parent;
+	sim->keys[step->space][key].odd |= parent != sim_parent(sim, key);
 	for (uint32_t i = 0; i < n; i++) {
 		ask->pages[i] = first + i;
 		page_offer(peer, ask, i, bytes, &data.refs[i]);

@@ -37,24 +37,31 @@ static void life(struct sim_peer *peer, struct kvp_record *record)
 	peer->life_ns = peer->sim->now_ns;
 }
 
-/* Finds a number, or takes one of the step's, and names it. */
-void sim_look(struct sim_peer *peer, const struct sim_step *step)
+/* Finds a number and names it. */
+static void key_look(struct sim_peer *peer, uint32_t space, uint32_t key, uint32_t random)
 {
-	struct sim *sim = peer->sim;
 	struct sim_held *pin = pin_free(peer);
-	struct kvp_record *record;
 	struct block_view view;
 
-	if (!pin || peer->records == 0 || peer->control->over || !sim_find(sim, step->space, step->key, &view))
+	if (!pin || !sim_find(peer->sim, space, key, &view))
 		return;
-	hazard_choose(peer, pin, step->order);
+	hazard_choose(peer, pin, random);
 	pin->used = true;
 	pin->settled = false;
-	pin->space = step->space;
-	pin->key = step->key;
+	pin->space = space;
+	pin->key = key;
 	pin->number = view.number;
-	record = record_of(peer, pin->record);
-	record->hazard[pin->hazard] = pin->number;
+	record_of(peer, pin->record)->hazard[pin->hazard] = pin->number;
+}
+
+void sim_look(struct sim_peer *peer, const struct sim_step *step)
+{
+	uint32_t n = step->value / 2 % 4 ? 1 : SIM_PINS_MAX;
+
+	if (peer->records == 0 || peer->control->over)
+		return;
+	for (uint32_t i = 0; i < n; i++)
+		key_look(peer, step->space, (step->key + i) % peer->sim->setup.keys, step->order);
 	if (step->value % 2)
 		sim_settle_pin(peer, step);
 }

@@ -129,6 +129,7 @@ struct sim_key {
 	uint32_t floor;      /* no page of an older version may be seen: it was deleted */
 	uint32_t floor_safe; /* likewise after a crash */
 	uint64_t floor_ns;   /* when floor was raised */
+	bool odd;            /* it was offered with another parent than sim_parent() says */
 	bool present;        /* complete and resident, as events tell */
 	uint32_t priority; /* of the block of priority_life */
 	uint64_t priority_until_ns;

@@ -21,7 +21,7 @@ import time
 READERS, WRITERS = 3, 2
 FDS_MORE = 2  # than at the first look
 RSS_MORE_KIB = 16 * 1024
-NOTHING = ("leases", "blocks_partial", "blocks_limbo", "limbo_bytes", "control_bytes", "staging_bytes", "loading_bytes")
+NOTHING = ("leases", "blocks_partial", "blocks_limbo", "limbo_bytes", "staging_bytes", "loading_bytes", "blocks_pinned")
 PARTS = ("metadata_bytes", "stored_bytes", "overhead_bytes", "limbo_bytes", "loading_bytes", "free_bytes")
 COLUMNS = ("seconds", "life", "descriptors", "anonymous_kib", "blocks", "stored_bytes", "tier_blocks", "tier_broken_total",
            "tier_corrupt_pages_total", "tier_loaded_blocks_total", "worker_kills", "daemon_kills", "daemon_stops", "damages")
