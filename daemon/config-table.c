@@ -141,8 +141,11 @@ const struct setting settings[CONFIG_SETTINGS] = {
 	          "of the process before may be reading it" },
 	{ NAMED("access", "allow_uids"), SETTING_UIDS, FIELD(allow_uids),
 	  .initial = "",
-	  .help = "users that are served, names or numbers with commas; empty: whoever "
+	  .help = "users that are served, names or numbers with commas; empty, as allow_gids is: whoever "
 	          "can open the socket" },
+	{ NAMED("access", "allow_gids"), SETTING_GIDS, FIELD(allow_gids),
+	  .initial = "",
+	  .help = "groups whose members are served too, by their processes' groups" },
 	{ NAMED("metrics", "socket"), SETTING_METRICS_SOCKET, FIELD(metrics_socket),
 	  .initial = CONFIG_METRICS_AUTO,
 	  .help = "where metrics are served over HTTP; auto: the path of the clients' socket and "

@@ -24,6 +24,7 @@ enum setting_type {
 	SETTING_USER,
 	SETTING_GROUP,
 	SETTING_UIDS,
+	SETTING_GIDS,
 	_SETTING_TYPE_MAX,
 };
 

@@ -279,31 +279,47 @@ static char *trim(char *word)
 	return word;
 }
 
-static int read_uids(const struct reading *reading)
+/* Numbers of users or groups, as find reads one, with commas between. */
+static int read_ids(const struct reading *reading, int (*find)(const struct reading *, uint64_t *), const char *many,
+		    uint32_t ids[CONFIG_IDS_MAX], size_t *ret_n)
 {
 	_cleanup_free_ char *copy = strdup(reading->text);
 	struct reading one = *reading;
-	uid_t uids[CONFIG_UIDS_MAX];
 	size_t n = 0;
 	char *rest = copy, *word;
 
 	if (!copy)
 		return refuse(reading, "out of memory");
 	while (reading->text[0] && (word = strsep(&rest, ","))) {
-		uint64_t uid;
+		uint64_t id;
 		int r;
 
 		one.text = trim(word);
-		if (n == CONFIG_UIDS_MAX)
-			return refuse(reading, "has more than %d users", CONFIG_UIDS_MAX);
-		r = find_user(&one, &uid);
+		if (n == CONFIG_IDS_MAX)
+			return refuse(reading, "has more than %d %s", CONFIG_IDS_MAX, many);
+		r = find(&one, &id);
 		if (r < 0)
 			return r;
-		uids[n++] = (uid_t)uid;
+		ids[n++] = (uint32_t)id;
 	}
-	memcpy(reading->fields->allow_uids, uids, sizeof(uids[0]) * n);
-	reading->fields->n_allow_uids = n;
+	*ret_n = n;
 	return 0;
+}
+
+_Static_assert(sizeof(uid_t) == sizeof(uint32_t) && sizeof(gid_t) == sizeof(uint32_t), "ids are of one size");
+
+static int read_uids(const struct reading *reading)
+{
+	struct config_fields *fields = reading->fields;
+
+	return read_ids(reading, find_user, "users", fields->allow_uids, &fields->n_allow_uids);
+}
+
+static int read_gids(const struct reading *reading)
+{
+	struct config_fields *fields = reading->fields;
+
+	return read_ids(reading, find_group, "groups", fields->allow_gids, &fields->n_allow_gids);
 }
 
 int setting_parse(const struct setting *setting, const char *text, struct config_fields *fields,
@@ -314,7 +330,8 @@ int setting_parse(const struct setting *setting, const char *text, struct config
 		[SETTING_COUNT] = read_count, [SETTING_CHOICE] = read_choice,
 		[SETTING_MODE] = read_mode,   [SETTING_SOCKET_PATH] = read_socket_path,
 		[SETTING_USER] = read_user,   [SETTING_GROUP] = read_group,
-		[SETTING_UIDS] = read_uids,   [SETTING_METRICS_SOCKET] = read_metrics_socket,
+		[SETTING_UIDS] = read_uids,   [SETTING_GIDS] = read_gids,
+		   [SETTING_METRICS_SOCKET] = read_metrics_socket,
 		[SETTING_ADDRESS] = read_address, [SETTING_DIRECTORY] = read_directory,
 		[SETTING_FILE] = read_file,
 	};

@@ -22,9 +22,9 @@
 
 #define CONFIG_PATH_DEFAULT "/etc/kvpaged/kvpaged.conf"
 
-#define CONFIG_SETTINGS 51
+#define CONFIG_SETTINGS 52
 #define CONFIG_NAME_BYTES_MAX 64 /* of a setting, however it is spelled, with its end */
-#define CONFIG_UIDS_MAX 64
+#define CONFIG_IDS_MAX 64
 
 #define CONFIG_METRICS_AUTO "auto"
 #define CONFIG_METRICS_NO "no"
@@ -91,8 +91,11 @@ struct config_fields {
 	uint64_t tier_direct;            /* enum disk_direct */
 	uint64_t tier_depth;
 	uint64_t log_level; /* enum log_level */
-	uid_t allow_uids[CONFIG_UIDS_MAX];
-	size_t n_allow_uids; /* 0: whoever can open the socket */
+	/* With both lists empty: whoever can open the socket. */
+	uid_t allow_uids[CONFIG_IDS_MAX];
+	size_t n_allow_uids;
+	gid_t allow_gids[CONFIG_IDS_MAX];
+	size_t n_allow_gids;
 };
 
 struct config_value {

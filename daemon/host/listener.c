@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* Of a process that are looked at. */
+#define GROUPS_MAX 1024
 #define ACCEPT_MAX 64
 #define PAUSE_MS 100
 
@@ -54,14 +56,40 @@ static bool drop_waiting(struct listener *listener)
 	return fd >= 0;
 }
 
-static bool uid_is_allowed(const struct config_fields *fields, uid_t uid)
+static bool gid_is_allowed(const struct config_fields *fields, gid_t gid)
 {
-	if (fields->n_allow_uids == 0)
-		return true;
-	for (size_t i = 0; i < fields->n_allow_uids; i++)
-		if (fields->allow_uids[i] == uid)
+	for (size_t i = 0; i < fields->n_allow_gids; i++)
+		if (fields->allow_gids[i] == gid)
 			return true;
 	return false;
+}
+
+/* By the groups of the process that connected, as they were then. */
+static bool groups_are_allowed(const struct config_fields *fields, int fd, gid_t primary)
+{
+	gid_t groups[GROUPS_MAX];
+	socklen_t n = sizeof(groups);
+
+	if (fields->n_allow_gids == 0)
+		return false;
+	if (gid_is_allowed(fields, primary))
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &n) < 0)
+		return false; /* more than these: the primary one has to do */
+	for (size_t i = 0; i < n / sizeof(groups[0]); i++)
+		if (gid_is_allowed(fields, groups[i]))
+			return true;
+	return false;
+}
+
+static bool peer_is_allowed(const struct config_fields *fields, int fd, const struct ucred *peer)
+{
+	if (fields->n_allow_uids == 0 && fields->n_allow_gids == 0)
+		return true;
+	for (size_t i = 0; i < fields->n_allow_uids; i++)
+		if (fields->allow_uids[i] == peer->uid)
+			return true;
+	return groups_are_allowed(fields, fd, peer->gid);
 }
 
 static void admit(struct listener *listener, int connection, uint64_t now_ns)
@@ -73,11 +101,12 @@ static void admit(struct listener *listener, int connection, uint64_t now_ns)
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
 		return;
-	if (!uid_is_allowed(&server->config->fields, peer.uid)) {
+	if (!peer_is_allowed(&server->config->fields, fd, &peer)) {
 		struct log_client client = { .uid = peer.uid, .pid = peer.pid };
 
 		log_client(server->log, now_ns, MESSAGE_SESSION_REFUSED, &client,
-			   "uid %u (pid %d) is not in access.allow_uids: refused", peer.uid, peer.pid);
+			   "uid %u (pid %d) is not in access.allow_uids, nor its groups in allow_gids: refused", peer.uid,
+			   peer.pid);
 		return;
 	}
 	if (session_open(server, fd, &peer, now_ns) == 0)

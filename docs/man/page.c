@@ -39,7 +39,7 @@ static void put_escaped(const char *text)
 static const char *const value_names[_SETTING_TYPE_MAX] = {
 	[SETTING_BYTES] = "size",	[SETTING_MS] = "time",	   [SETTING_COUNT] = "number",
 	[SETTING_MODE] = "mode",	[SETTING_USER] = "user",   [SETTING_SOCKET_PATH] = "path",
-	[SETTING_GROUP] = "group",	[SETTING_UIDS] = "users",
+	[SETTING_GROUP] = "group",	[SETTING_UIDS] = "users", [SETTING_GIDS] = "groups",
 	[SETTING_ADDRESS] = "address",	[SETTING_METRICS_SOCKET] = "path",
 };
 

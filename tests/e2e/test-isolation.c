@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -317,6 +318,7 @@ struct caller {
 	const char *socket_path;
 	int error; /* what connect() must say; 0: it succeeds */
 	bool served;
+	gid_t group; /* a further one, which only root can take; 0: none */
 };
 
 /* To a Hello that is right. */
@@ -336,6 +338,8 @@ static void call(void *context)
 	struct test_peer peer;
 	int r;
 
+	if (caller->group)
+		assert_int_equal(setgroups(1, &caller->group), 0);
 	assert_true(fd >= 0);
 	memcpy(address.sun_path, caller->socket_path, strlen(caller->socket_path));
 	r = connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? errno : 0;
@@ -396,12 +400,56 @@ static void test_allowed_uids(void **state)
 	test_daemon_stop(&d);
 }
 
+static void test_allowed_gids(void **state)
+{
+	struct test_daemon d;
+	struct caller member = { .served = true, .group = 61077 }, other = { .group = 61078 };
+
+	if (geteuid() != 0)
+		harness_skip("only root can become another user");
+	assert_int_equal(chmod(harness_directory(), 0755), 0);
+	test_daemon_start(&d, "--socket-mode", "0666", "--access-allow-gids", "61077,61001", NULL);
+	assert_call(&d, ALICE, 0, true); /* her own group */
+	assert_call(&d, MALLORY, 0, false);
+	member.socket_path = other.socket_path = d.socket_path;
+	end_process(begin_process(0, call, &member));
+	end_process(begin_process(0, call, &other));
+	test_daemon_stop(&d);
+	test_daemon_start(&d, "--socket-mode", "0666", "--access-allow-gids", "61077", "--access-allow-uids", "61002",
+			  NULL);
+	assert_call(&d, MALLORY, 0, true);
+	assert_call(&d, ALICE, 0, false);
+	member.socket_path = d.socket_path;
+	end_process(begin_process(0, call, &member));
+	test_daemon_stop(&d);
+}
+
+/* A daemon for each tenant: what one may not read it cannot even map. */
+static void test_tenants_have_arenas_of_their_own(void **state)
+{
+	struct test_daemon alices, mallorys;
+
+	if (geteuid() != 0)
+		harness_skip("only root can become another user");
+	assert_int_equal(chmod(harness_directory(), 0755), 0);
+	test_daemon_start(&alices, "--socket-mode", "0600", "--socket-owner", "61001", NULL);
+	test_daemon_start(&mallorys, "--socket-mode", "0600", "--socket-owner", "61002", NULL);
+	assert_call(&alices, ALICE, 0, true);
+	assert_call(&alices, MALLORY, EACCES, false);
+	assert_call(&mallorys, MALLORY, 0, true);
+	assert_call(&mallorys, ALICE, EACCES, false);
+	test_daemon_stop(&alices);
+	test_daemon_stop(&mallorys);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_arena_of_another_user),
 	cmocka_unit_test(test_staging_of_another_user),
 	cmocka_unit_test(test_staging_is_fresh),
 	cmocka_unit_test(test_socket_mode),
 	cmocka_unit_test(test_allowed_uids),
+	cmocka_unit_test(test_allowed_gids),
+	cmocka_unit_test(test_tenants_have_arenas_of_their_own),
 };
 
 int main(void)
