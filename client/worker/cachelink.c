@@ -251,6 +251,8 @@ static size_t load(struct cachelink *link, const struct kvc_key *keys, size_t n)
 		return r == KVC_OK ? forecast.resident : 0;
 	}
 	n = forecast.resident + forecast.loadable;
+	if (n == 0)
+		return 0;
 	for (size_t i = 0; i < n; i++)
 		fetches[i].key = keys[i];
 	r = kvc_fetch(link->space, link->reader, fetches, n); /* into no tensors: only waits */

@@ -41,6 +41,7 @@ static const char *const value_names[_SETTING_TYPE_MAX] = {
 	[SETTING_MODE] = "mode",	[SETTING_USER] = "user",   [SETTING_SOCKET_PATH] = "path",
 	[SETTING_GROUP] = "group",	[SETTING_UIDS] = "users", [SETTING_GIDS] = "groups",
 	[SETTING_ADDRESS] = "address",	[SETTING_METRICS_SOCKET] = "path",
+	[SETTING_DIRECTORY] = "path",	[SETTING_FILE] = "path",
 };
 
 struct unit {

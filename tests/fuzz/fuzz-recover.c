@@ -103,6 +103,9 @@ static void template_fill(struct core *core)
 	kvp_assert(block_create(core, many, key, 0, 16, &block) == KVP_OK);
 }
 
+/* Never freed: it has a block that is not whole. Where the search for leaks finds it. */
+static struct core *volatile template_core;
+
 /* It goes on with the core that made it: nothing of that is looked at again. */
 static const uint8_t *template_arena(void)
 {
@@ -113,12 +116,8 @@ static const uint8_t *template_arena(void)
 	arena = aligned_alloc(4096, ARENA);
 	kvp_assert(arena);
 	memset(arena, 0, ARENA);
-	{
-		static struct core *core; /* never freed: it has a block that is not whole */
-
-		core = core_on(arena, false);
-		template_fill(core);
-	}
+	template_core = core_on(arena, false);
+	template_fill(template_core);
 	return arena;
 }
 

@@ -119,6 +119,14 @@ int kvc_match(kvc_space *space, kvc_reader *reader, const struct kvc_key *keys, 
 	return KVC_OK;
 }
 
+/* There is no tier: what cannot be matched cannot be loaded. */
+int kvc_forecast(kvc_space *space, const struct kvc_key *keys, size_t n, const struct kvc_range *range,
+		 struct kvc_forecast *ret_forecast)
+{
+	*ret_forecast = (struct kvc_forecast){ 0 };
+	return KVC_OK;
+}
+
 static inline float *tensor_at(const struct kvc_tensor *tensor, uint32_t layer, uint32_t head)
 {
 	return (float *)tensor->data + layer * tensor->stride_layer + head * tensor->stride_head;
