@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "tests/lib/process.h"
 
+#include <poll.h>
 #include <pty.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 #include <utmp.h>
 
 #define SCREEN_BYTES (4u << 20)
+#define EXPECT_MS 20000
 #define ENTER "\x1b[?1049h"
 #define LEAVE "\x1b[?1049l"
 
@@ -187,6 +189,18 @@ static void be_shell(int slave, char *const argv[])
 }
 
 /* Reads what comes until the words are there, behind what was seen before. */
+/* The end of it, without escapes. */
+static const char *tail(char *text)
+{
+	size_t n = strlen(text);
+	char *last = n > 200 ? text + n - 200 : text;
+
+	for (char *at = last; *at; at++)
+		if ((unsigned char)*at < ' ')
+			*at = ' ';
+	return last;
+}
+
 static void expect(struct tty *tty, const char *words)
 {
 	for (;;) {
@@ -197,6 +211,10 @@ static void expect(struct tty *tty, const char *words)
 			tty->at = (size_t)(found - tty->out) + strlen(words);
 			return;
 		}
+		/* Its slave is open here too: the end of all others is not the end of what can be read. */
+		if (poll(&(struct pollfd){ .fd = tty->master, .events = POLLIN }, 1, EXPECT_MS) == 0)
+			fail_msg("nothing for %d s before \"%s\"; the last was \"%s\"", EXPECT_MS / 1000,
+				 words + (words[0] == '\x1b'), tail(tty->out + tty->at));
 		n = read(tty->master, tty->out + tty->n, SCREEN_BYTES - 1 - tty->n);
 		if (n <= 0)
 			fail_msg("the terminal ended before \"%s\"", words + (words[0] == '\x1b'));
