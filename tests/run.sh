@@ -14,6 +14,9 @@ fuzz_build=$root/build-fuzz
 threads=yes
 cross=yes
 fuzz_seconds=30
+sim_build=$root/build-sim
+sim=yes
+soak_seconds=75
 model=yes
 packages=yes
 quickstart=yes
@@ -28,14 +31,17 @@ Usage: tests/run.sh [OPTION...]
 Installs what is missing (as root or with sudo), builds kvpaged with the address and undefined-behaviour sanitizers
 into build-test/ and runs all tests; then builds with the thread sanitizer into build-tsan/ and runs those tests that
 use threads; then builds the codecs for aarch64 into build-aarch64/ and runs their tests in an emulator; then builds the
-fuzz targets with clang into build-fuzz/ and runs each for $fuzz_seconds seconds; then checks the model of reading
-without a system call with spin; then builds the Debian packages and what the Dockerfile makes, and tries both in a
+fuzz targets with clang into build-fuzz/ and runs each for $fuzz_seconds seconds; then builds the simulation without
+sanitizers into build-sim/ and runs a million steps, and the real daemon under a soak for $soak_seconds seconds; then
+checks the model of reading without a system call with spin; then builds the Debian packages and what the Dockerfile makes, and tries both in a
 Debian of their own; then runs deploy/quickstart.sh, which builds without sanitizers into build/.
 
-  --build-dir DIR    build in DIR, DIR-tsan, DIR-aarch64, DIR-fuzz and DIR-release instead
+  --build-dir DIR    build in DIR, DIR-tsan, DIR-aarch64, DIR-fuzz, DIR-sim and DIR-release instead
   --no-threads       leave the thread sanitizer out
   --no-cross         leave aarch64 out
   --fuzz-seconds N   run each fuzz target for so long; 0 leaves them out
+  --no-sim           leave the simulation without sanitizers and the soak out
+  --soak-seconds N   the soak takes so long; 0 leaves it out
   --no-model         leave the model out
   --no-packages      leave the Debian packages and the Dockerfile out
   --no-quickstart    leave deploy/quickstart.sh out
@@ -51,6 +57,7 @@ parse() {
 			build=$(realpath -m -- "$2")
 			tsan_build=$build-tsan
 			release_build=$build-release
+			sim_build=$build-sim
 			cross_build=$build-aarch64
 			fuzz_build=$build-fuzz
 			shift
@@ -60,6 +67,12 @@ parse() {
 		--fuzz-seconds)
 			[[ ${2:-} =~ ^[0-9]+$ ]] || die "--fuzz-seconds needs a number"
 			fuzz_seconds=$2
+			shift
+			;;
+		--no-sim) sim=no ;;
+		--soak-seconds)
+			[[ ${2:-} =~ ^[0-9]+$ ]] || die "--soak-seconds needs a number"
+			soak_seconds=$2
 			shift
 			;;
 		--no-model) model=no ;;
@@ -144,6 +157,19 @@ main() {
 		run_tap fuzz "$build/meson-logs/fuzz.json" \
 			"$root/tests/fuzz/run.sh" --build-dir "$fuzz_build" --seconds "$fuzz_seconds"
 		logs+=("$build/meson-logs/fuzz.json")
+	fi
+	if [ "$sim" = yes ]; then
+		say "simulating without sanitizers in $sim_build"
+		configure "$sim_build" "$root" --buildtype=debugoptimized --werror
+		quietly "${meson[@]}" compile -C "$sim_build" sim soak-worker kvpaged kvctl
+		run_tap simulation "$build/meson-logs/simulation.json" \
+			"$sim_build/tests/sim/sim" --seeds 400 --steps 2500 --jobs 2
+		logs+=("$build/meson-logs/simulation.json")
+		if [ "$soak_seconds" -gt 0 ]; then
+			run_tap soak "$build/meson-logs/soak.json" "$root/tests/soak.sh" --build-dir "$sim_build" \
+				--seconds "$soak_seconds" --csv "$build/soak.csv"
+			logs+=("$build/meson-logs/soak.json")
+		fi
 	fi
 	if [ "$model" = yes ]; then
 		say "checking the model of reading without a system call"

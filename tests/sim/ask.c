@@ -181,7 +181,8 @@ struct append_data {
 	uint8_t key[KVP_KEY_BYTES_MAX], parent[KVP_KEY_BYTES_MAX];
 };
 
-static void page_offer(struct sim_peer *peer, struct sim_ask *ask, uint32_t i, uint32_t bytes, Kvpaged__V1__PageRef *ref)
+static void page_offer(struct sim_peer *peer, struct sim_ask *ask, uint32_t i, uint32_t bytes,
+		       Kvpaged__V1__PageRef *ref)
 {
 	uint64_t offset = ask->staging_begin + (uint64_t)i * bytes;
 	uint8_t *page = peer->staging + offset;

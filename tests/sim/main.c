@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The simulation's command line. Many seeds print TAP and end at the first that fails; one seed, or a list of steps from
- * a file, says what happened.
+ * The simulation's command line. Many seeds print TAP and end at the first that fails; one seed, or a list of steps
+ * from a file, says what happened.
  */
 #include "tests/sim/run.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What bytes may be seen. The first words of a page say whose it is and of which version, all others follow from these,
- * so a page is checked without remembering it. Versions count the appends of all peers. Deleting a key raises its floor:
- * no older version may be seen again, but of appends that were under way at the time.
+ * so a page is checked without remembering it. Versions count the appends of all peers. Deleting a key raises its
+ * floor: no older version may be seen again, but of appends that were under way at the time.
  */
 #include "tests/sim/sim.h"
 
@@ -169,8 +169,8 @@ uint32_t sim_page_check(struct sim *sim, uint32_t space, uint32_t key, const str
 	sim->checks++;
 	if (name.magic != PAGE_MAGIC || name.space != space || name.key != key || name.number != number ||
 	    name.bytes != bytes || (whole && !page_is(page, &name)))
-		sim_fail(sim, "wrong bytes: page %u of space %u key %u, block %u, holds space %u key %u page %u version %u",
-			 number, space, key, view->number, name.space, name.key, name.number, name.version);
+		sim_fail(sim,
+			 "wrong bytes: page %u of space %u key %u, block %u, holds space %u key %u page %u version %u", number, space, key, view->number, name.space, name.key, name.number, name.version);
 	if (name.version > sim->version)
 		sim_fail(sim, "a page whose checksum was wrong is there: space %u key %u", space, key);
 	if (name.version < sim->keys[space][key].floor)
@@ -211,8 +211,8 @@ static void held_page_check(struct sim *sim, const struct sim_held *held, uint32
 	if (held->map[page].slot != held->slots[page] || !(held->map[page].flags & KVP_PAGE_READY) ||
 	    name.magic != PAGE_MAGIC || name.space != held->space || name.key != held->key || name.number != page ||
 	    name.version != held->versions[page] || (whole && !page_is(sim->layout.base + offset, &name)))
-		sim_fail(sim, "a held page changed: page %u of space %u key %u, block %u generation %" PRIu64 ", %s", page,
-			 held->space, held->key, held->number, held->generation, held->id ? "leased" : "pinned");
+		sim_fail(sim, "a held page changed: page %u of space %u key %u, block %u generation %" PRIu64 ", %s",
+			 page, held->space, held->key, held->number, held->generation, held->id ? "leased" : "pinned");
 }
 
 void sim_held_check(struct sim *sim, struct sim_held *held, bool whole)
@@ -279,8 +279,8 @@ uint32_t sim_floor_now(const struct sim *sim, uint32_t space, uint32_t key)
 		list_for_each(node, &peer->asks) {
 			const struct sim_ask *ask = list_entry(node, struct sim_ask, link);
 
-			if (ask->verb == KVPAGED__V1__REQUEST__VERB_APPEND && ask->space == space && ask->keys[0] == key &&
-			    ask->version < floor)
+			if (ask->verb == KVPAGED__V1__REQUEST__VERB_APPEND && ask->space == space &&
+			    ask->keys[0] == key && ask->version < floor)
 				floor = ask->version;
 		}
 	}

@@ -4,8 +4,8 @@
 
     mutants.py ROOT BUILD SIM [NAME...]
 
-A patch begins with a line that says what it breaks. The files that it touches are copied, patched and compiled as in the
-build directory, and linked before its libraries; no other file is built. First the simulation runs without a bug.
+A patch begins with a line that says what it breaks. The files that it touches are copied, patched and compiled as in
+the build directory, and linked before its libraries; no other file is built. First the simulation runs without a bug.
 """
 import concurrent.futures
 import json
@@ -61,7 +61,8 @@ def plant(build, patch, directory):
         os.makedirs(os.path.dirname(copy), exist_ok=True)
         with open(os.path.join(build.root, file), "rb") as source, open(copy, "wb") as target:
             target.write(source.read())
-    subprocess.run(["patch", "-s", "-p1", "-F0", "-d", directory, "-i", patch], check=True, capture_output=True, text=True)
+    subprocess.run(["patch", "-s", "-p1", "-F0", "-d", directory, "-i", patch], check=True, capture_output=True,
+                   text=True)
     for i, file in enumerate(files):
         objects.append(os.path.join(directory, f"{i}.o"))
         build.compile(file, os.path.join(directory, file), objects[-1])

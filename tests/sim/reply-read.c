@@ -54,8 +54,8 @@ static void fetch_ok_check(struct sim_peer *peer, const struct sim_ask *ask, uin
 	if (!found || !sim_range_ready(sim, ask->space, view, ask))
 		sim_fail(sim, "a fetch gave a block that is not there, or not with the pages asked for");
 	if (item->block != view->number || item->generation != view->generation || item->tokens != view->tokens)
-		sim_fail(sim, "a fetch gave block %u generation %" PRIu64 " for block %u generation %" PRIu64, item->block,
-			 item->generation, view->number, view->generation);
+		sim_fail(sim, "a fetch gave block %u generation %" PRIu64 " for block %u generation %" PRIu64,
+			 item->block, item->generation, view->number, view->generation);
 	sim->counts.fetch_hits++;
 	if ((item->lease_id == 0) != ask->no_lease)
 		sim_fail(sim, "a lease that was not asked for, or none that was");

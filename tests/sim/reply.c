@@ -209,7 +209,8 @@ static void body_check(struct sim_peer *peer, const struct sim_ask *ask, const K
 	int verb = reply->status == KVP_OK ? checks[ask->verb].verb : KVPAGED__V1__REPLY__VERB__NOT_SET;
 
 	if ((int)reply->verb_case != verb)
-		sim_fail(peer->sim, "%s was answered with part %d", sim_verb_name(ask->step.verb), (int)reply->verb_case);
+		sim_fail(peer->sim, "%s was answered with part %d", sim_verb_name(ask->step.verb),
+			 (int)reply->verb_case);
 }
 
 void sim_reply(struct sim_peer *peer, const Kvpaged__V1__Reply *reply, unsigned flags)

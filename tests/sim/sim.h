@@ -221,8 +221,8 @@ struct sim_event {
 
 /* What replies said, for comparison with the daemon's counters. */
 struct sim_counts {
-	uint64_t requests, sessions, fetch_hits, append_pages, append_present, append_corrupt, append_no_space, match_hits,
-		match_misses, append_unknown;
+	uint64_t requests, sessions, fetch_hits, match_hits, match_misses;
+	uint64_t append_pages, append_present, append_corrupt, append_no_space, append_unknown;
 };
 
 /* The last answer to a request that somebody waits for. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * After each step: the core's own audit; what events told is what is there; the resident blocks are closed under "parent
- * of"; every page that can be seen is right; what is held does not change and is not evicted; counters only grow, and are
- * what the answers said.
+ * After each step: the core's own audit; what events told is what is there; the resident blocks are closed under
+ * "parent of"; every page that can be seen is right; what is held does not change and is not evicted; counters only
+ * grow, and are what the answers said.
  */
 #include "tests/sim/sim.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The machine: one process of the daemon after the other on the same disk, and time. A crash is the end of everything
- * that was not done: transfers under way are torn or lost, and the old process is taken down with a disk that refuses all,
- * so that no byte of it reaches the next one.
+ * that was not done: transfers under way are torn or lost, and the old process is taken down with a disk that refuses
+ * all, so that no byte of it reaches the next one.
  */
 #include "tests/sim/sim.h"
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A daemon with a tier under random clients, kills, restarts and damage for hours, looked at now and then; tests/soak.sh.
+"""A daemon with a tier under random clients, kills, restarts and damage for hours, looked at now and then.
 
-Before each look all clients end, so that what the daemon holds then is its own: descriptors, anonymous memory and gauges
-must be as they were at the first look of that process, or of the first one. One line of CSV each look, and a plot of text
-at the end, which shows flat lines or does not.
+Before each look all clients end, so that what the daemon holds then is its own: descriptors and anonymous memory must
+be about what they were at the first look, and gauges say that nothing is held for anybody. One line of CSV each look, and
+a plot of text at the end, which shows flat lines or does not. tests/soak.sh starts it.
 """
 import argparse
 import csv
@@ -21,10 +21,12 @@ import time
 READERS, WRITERS = 3, 2
 FDS_MORE = 2  # than at the first look
 RSS_MORE_KIB = 16 * 1024
-NOTHING = ("leases", "blocks_partial", "blocks_limbo", "limbo_bytes", "staging_bytes", "loading_bytes", "blocks_pinned")
+NOTHING = ("leases", "blocks_partial", "blocks_limbo", "limbo_bytes", "staging_bytes", "loading_bytes",
+           "blocks_pinned")
 PARTS = ("metadata_bytes", "stored_bytes", "overhead_bytes", "limbo_bytes", "loading_bytes", "free_bytes")
-COLUMNS = ("seconds", "life", "descriptors", "anonymous_kib", "blocks", "stored_bytes", "tier_blocks", "tier_broken_total",
-           "tier_corrupt_pages_total", "tier_loaded_blocks_total", "worker_kills", "daemon_kills", "daemon_stops", "damages")
+COLUMNS = ("seconds", "life", "descriptors", "anonymous_kib", "blocks", "stored_bytes", "tier_blocks",
+           "tier_broken_total", "tier_corrupt_pages_total", "tier_loaded_blocks_total", "worker_kills", "daemon_kills",
+           "daemon_stops", "damages")
 
 
 class Wrong(Exception):
@@ -49,8 +51,8 @@ class Soak:
     # --- Processes ---
 
     def daemon_start(self):
-        arguments = ["--socket", self.socket, "--arena-bytes", "16MiB", "--tier-dir", self.tier, "--tier-bytes", "64MiB",
-                     "--tier-segment-bytes", "8MiB", "--tier-admit", "all", "--tier-free-percent", "50",
+        arguments = ["--socket", self.socket, "--arena-bytes", "16MiB", "--tier-dir", self.tier, "--tier-bytes",
+                     "64MiB", "--tier-segment-bytes", "8MiB", "--tier-admit", "all", "--tier-free-percent", "50",
                      "--reader-pin-grace-ms", "200ms"]
         with open(self.log_path, "ab") as log:
             self.daemon = subprocess.Popen([self.options.kvpaged] + arguments, stdout=log, stderr=log)

@@ -632,76 +632,6 @@ static void test_delete_during_append(void **state)
 	rig_stop(&rig);
 }
 
-static void send_drop_small(struct rig_peer *peer)
-{
-	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
-	Kvpaged__V1__DropSpace body = KVPAGED__V1__DROP_SPACE__INIT;
-
-	body.name = (ProtobufCBinaryData){ .data = (uint8_t *)"small", .len = 5 };
-	request.verb_case = KVPAGED__V1__REQUEST__VERB_DROP_SPACE;
-	request.drop_space = &body;
-	rig_send(peer, &request);
-}
-
-static void send_delete(struct rig_peer *peer, uint32_t id, const char *key, uint64_t request_id)
-{
-	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
-	Kvpaged__V1__Delete body = KVPAGED__V1__DELETE__INIT;
-	ProtobufCBinaryData keys[1] = { { .data = (uint8_t *)key, .len = strlen(key) } };
-
-	body.space_id = id;
-	body.n_keys = 1;
-	body.keys = keys;
-	request.id = request_id;
-	request.verb_case = KVPAGED__V1__REQUEST__VERB_DELETE;
-	request.delete_ = &body;
-	rig_send(peer, &request);
-}
-
-static void send_evict(struct rig_peer *peer, uint32_t id, uint64_t request_id)
-{
-	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
-	Kvpaged__V1__Evict body = KVPAGED__V1__EVICT__INIT;
-
-	body.space_id = id;
-	body.all = true;
-	request.id = request_id;
-	request.verb_case = KVPAGED__V1__REQUEST__VERB_EVICT;
-	request.evict = &body;
-	rig_send(peer, &request);
-}
-
-/*
- * Requests behind a DropSpace of their own session mean the space that is dropped, and no other that has its number by
- * the time that they are done.
- */
-static void test_requests_behind_a_drop(void **state)
-{
-	struct rig rig;
-	struct rig_peer *a, *b;
-	Kvpaged__V1__OpenSpaceReply small, large;
-	uint32_t id;
-
-	for (unsigned i = 0; i < 3; i++) {
-		rig_start(&rig, ARENA, 0, NULL);
-		a = rig_connect(&rig, 0, 1000, MIB);
-		b = rig_connect(&rig, 1, 1000, MIB);
-		id = rig_open_small(a, &small);
-		send_drop_small(a);
-		if (i == 0)
-			send_block(a, id, &small, "ka", 50);
-		else if (i == 1)
-			send_delete(a, id, "kb", 50);
-		else
-			send_evict(a, id, 50);
-		(void)core_run(rig.core, rig.now_ns);
-		assert_int_equal(open_large(b, "l", &large), id);
-		assert_int_equal(a->last->id, 50);
-		assert_int_equal(a->last->status, KVP_NO_SPACE_NAMED);
-		rig_stop(&rig);
-	}
-}
-
 /* Two spaces with different page sizes churn through one arena: memory moves between them and nothing is lost. */
 static void test_size_classes_share(void **state)
 {
@@ -747,7 +677,6 @@ int main(void)
 		cmocka_unit_test(test_slices_take_turns),
 		cmocka_unit_test(test_fetch_overtakes_append),
 		cmocka_unit_test(test_delete_during_append),
-		cmocka_unit_test(test_requests_behind_a_drop),
 		cmocka_unit_test(test_size_classes_share),
 	};
 

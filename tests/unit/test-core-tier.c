@@ -402,8 +402,8 @@ static void test_reclaimed_while_loading(void **state)
 	send_fetch(scene, scene->peer, "a", 0, false);
 	append(scene, "a", NULL, 5);
 	assert_int_equal(rig_fetch(scene->peer, scene->id, "a", 1, NULL), KVP_OK);
-	assert_true(core->tier->ops->find(core->tier, &core->spaces[scene->id].digest, (struct tier_key){ (void *)"a", 1 },
-					  &found));
+	assert_true(core->tier->ops->find(core->tier, &core->spaces[scene->id].digest,
+					  (struct tier_key){ (void *)"a", 1 }, &found));
 	scene->tier.blocks_max = 0; /* it is to be stored again, and has to wait */
 	assert_true(scene->tier.client->resident(scene->tier.context, &found));
 	scene->rig.tier_held = false;
@@ -437,8 +437,8 @@ static void test_gone_while_waiting(void **state)
 
 /* Deleting reaches what is on the tier alone, with all that descends from it. */
 /*
- * A session goes that waits for a block and writes its parent: both go with it, and nobody is left who could be answered
- * or have a lease.
+ * A session goes that waits for a block and writes its parent: both go with it, and nobody is left who could be
+ * answered or have a lease.
  */
 static void test_closed_while_waiting(void **state)
 {
