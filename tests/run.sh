@@ -33,7 +33,8 @@ into build-test/ and runs all tests; then builds with the thread sanitizer into 
 use threads; then builds the codecs for aarch64 into build-aarch64/ and runs their tests in an emulator; then builds the
 fuzz targets with clang into build-fuzz/ and runs each for $fuzz_seconds seconds; then builds the simulation without
 sanitizers into build-sim/ and runs a million steps, and the real daemon under a soak for $soak_seconds seconds; then
-checks the model of reading without a system call with spin; then builds the Debian packages and what the Dockerfile makes, and tries both in a
+checks the model of reading without a system call with spin; then builds the Debian packages and what the Dockerfile
+makes, and tries both in a
 Debian of their own; then runs deploy/quickstart.sh, which builds without sanitizers into build/.
 
   --build-dir DIR    build in DIR, DIR-tsan, DIR-aarch64, DIR-fuzz, DIR-sim and DIR-release instead

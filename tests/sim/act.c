@@ -251,11 +251,11 @@ static void machine(struct sim *sim, const struct sim_step *step)
 		damage(sim, step);
 		return;
 	case SIM_STOP:
-		sim_stop(sim);
+		sim_stop(sim, step->n % 2);
 		return;
 	case SIM_CRASH:
 		sim->disk.seed = step->order + 1;
-		sim_crash(sim, sim->setup.torn);
+		sim_crash(sim, sim->setup.torn, step->n % 2);
 		if (step->value % 4)
 			sim_settle(sim, true);
 		return;

@@ -542,6 +542,25 @@ static void subscribe(struct sim_peer *peer, const struct sim_step *step)
 			peer->waiting = list_entry(node, struct sim_ask, link);
 }
 
+static void resize(struct sim_peer *peer, const struct sim_step *step)
+{
+	struct sim *sim = peer->sim;
+	struct sim_ask *ask = sim_ask_new(peer, step);
+	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
+	Kvpaged__V1__Resize body = KVPAGED__V1__RESIZE__INIT;
+	uint64_t id = ask->id;
+
+	body.bytes = step->value % 3 ? 1 + step->value % sim->setup.arena_bytes : sim->setup.arena_bytes;
+	body.wait_ms = step->order % 2 ? 1 + step->order % 500 : 0;
+	ask->until_ns = sim->now_ns + body.wait_ms * NS_PER_MS;
+	request.verb_case = KVPAGED__V1__REQUEST__VERB_RESIZE;
+	request.resize = &body;
+	sim_send(peer, ask, &request);
+	list_for_each(node, &peer->asks)
+		if (list_entry(node, struct sim_ask, link)->id == id)
+			peer->resizing = list_entry(node, struct sim_ask, link);
+}
+
 static unsigned asks_count(const struct sim_peer *peer)
 {
 	unsigned n = 0;
@@ -558,7 +577,7 @@ void sim_request(struct sim_peer *peer, const struct sim_step *step)
 		[SIM_MATCH] = match,	 [SIM_FORECAST] = match,    [SIM_DELETE] = delete, [SIM_TOUCH] = keep,
 		[SIM_PIN] = keep,	 [SIM_UNPIN] = keep,	    [SIM_STATS] = stats,   [SIM_EVICT] = evict,
 		[SIM_EVICT_ONE] = evict, [SIM_LIST] = list,	    [SIM_DROP] = drop_space, [SIM_WHY] = why,
-		[SIM_SUBSCRIBE] = subscribe,
+		[SIM_SUBSCRIBE] = subscribe, [SIM_RESIZE] = resize,
 	};
 
 	if (asks_count(peer) < IN_FLIGHT_MAX && requests[step->verb])

@@ -170,7 +170,8 @@ uint32_t sim_page_check(struct sim *sim, uint32_t space, uint32_t key, const str
 	if (name.magic != PAGE_MAGIC || name.space != space || name.key != key || name.number != number ||
 	    name.bytes != bytes || (whole && !page_is(page, &name)))
 		sim_fail(sim,
-			 "wrong bytes: page %u of space %u key %u, block %u, holds space %u key %u page %u version %u", number, space, key, view->number, name.space, name.key, name.number, name.version);
+			 "wrong bytes: page %u of space %u key %u, block %u, holds space %u key %u page %u version %u", number,
+			 space, key, view->number, name.space, name.key, name.number, name.version);
 	if (name.version > sim->version)
 		sim_fail(sim, "a page whose checksum was wrong is there: space %u key %u", space, key);
 	if (name.version < sim->keys[space][key].floor)
@@ -323,8 +324,52 @@ void sim_floors_crash(struct sim *sim, bool crashed)
 			else if (sim->setup.tier && crashed)
 				known->floor = known->floor_safe;
 			known->floor_safe = known->floor;
+			known->was_present = known->present;
 			known->present = false;
 			known->priority_life = 0;
+		}
+	}
+}
+
+/* The key of this hash, as the arena has it. */
+static uint32_t key_of_hash(const struct sim *sim, uint32_t space, uint64_t hash)
+{
+	uint8_t bytes[KVP_KEY_BYTES_MAX];
+
+	for (uint32_t key = 0; key < sim->setup.keys; key++) {
+		size_t n = sim_key_bytes(sim, key, bytes);
+
+		if (kvp_key_hash(sim->layout.hash_seed, sim->ids[space], bytes, n) == hash)
+			return key;
+	}
+	return SIM_KEYS_MAX;
+}
+
+static bool has_all_ancestors(const struct sim *sim, uint32_t space, uint32_t key)
+{
+	uint64_t parent_hash = sim->keys[space][key].parent_hash;
+	uint32_t parent;
+
+	if (!sim->keys[space][key].was_present)
+		return false;
+	if (parent_hash == 0)
+		return true;
+	parent = key_of_hash(sim, space, parent_hash);
+	return parent < SIM_KEYS_MAX && has_all_ancestors(sim, space, parent);
+}
+
+void sim_taken_over(struct sim *sim)
+{
+	for (uint32_t space = 0; space < SIM_SPACES; space++) {
+		for (uint32_t key = 0; key < sim->setup.keys && sim->ids[space]; key++) {
+			bool expected = has_all_ancestors(sim, space, key);
+			struct block_view view;
+			bool found = sim_find(sim, space, key, &view);
+
+			if (found != expected || (found && !sim_complete(&view)))
+				sim_fail(sim, "space %u key %u is %s after its arena was taken over", space, key,
+					 found ? "there" : "not there");
+			sim->keys[space][key].present = found;
 		}
 	}
 }

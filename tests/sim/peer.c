@@ -70,6 +70,20 @@ static void hang_up(void *context, void *peer_pointer, const char *reason)
 	peer->hung_up = reason;
 }
 
+/* Memory that is given back reads as zero. */
+static int discard(void *context, uint64_t offset, uint64_t bytes)
+{
+	struct sim *sim = context;
+
+	memset((uint8_t *)sim->arena + offset, 0, bytes);
+	return 0;
+}
+
+static int restore(void *context, uint64_t offset, uint64_t bytes)
+{
+	return 0;
+}
+
 static void wake(void *context)
 {
 	struct sim *sim = context;
@@ -82,6 +96,8 @@ const struct core_host sim_host = {
 	.reply = reply,
 	.hang_up = hang_up,
 	.wake = wake,
+	.discard = discard,
+	.restore = restore,
 };
 
 /* ---- Life ---- */

@@ -147,6 +147,21 @@ void sim_reply_stats(struct sim_peer *peer, struct sim_ask *ask, const Kvpaged__
 			 reply->stats->n_counters);
 }
 
+void sim_reply_resize(struct sim_peer *peer, struct sim_ask *ask, const Kvpaged__V1__Reply *reply)
+{
+	struct sim *sim = peer->sim;
+	const Kvpaged__V1__ResizeReply *body = reply->resize;
+
+	sim_status_check(sim, ask, reply->status, !ask->later && peer->resizing ? KVP_TOO_MANY : KVP_OK);
+	if (reply->status != KVP_OK)
+		return;
+	if (body->held_bytes > sim->setup.arena_bytes || body->bytes > body->asked_bytes ||
+	    (body->done && body->held_bytes > body->bytes))
+		sim_fail(sim, "a Resize is said to be done that is not, or more than all");
+	if (ask->later && !body->done && sim->now_ns < ask->until_ns)
+		sim_fail(sim, "who waits for a Resize was told too early");
+}
+
 /* ---- Events ---- */
 
 static void events_check(struct sim *sim, const struct sim_ask *ask, const Kvpaged__V1__SubscribeReply *body)

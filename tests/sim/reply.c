@@ -184,6 +184,7 @@ static const struct {
 	[KVPAGED__V1__REQUEST__VERB_DROP_SPACE] = { sim_reply_drop, 0, false },
 	[KVPAGED__V1__REQUEST__VERB_CONFIG] = { sim_reply_stats, KVPAGED__V1__REPLY__VERB_CONFIG, false },
 	[KVPAGED__V1__REQUEST__VERB_WHY] = { sim_reply_why, KVPAGED__V1__REPLY__VERB_WHY, true },
+	[KVPAGED__V1__REQUEST__VERB_RESIZE] = { sim_reply_resize, KVPAGED__V1__REPLY__VERB_RESIZE, false },
 	[KVPAGED__V1__REQUEST__VERB_SUBSCRIBE] = { sim_reply_subscribe, KVPAGED__V1__REPLY__VERB_SUBSCRIBE, false },
 };
 
@@ -239,5 +240,7 @@ void sim_reply(struct sim_peer *peer, const Kvpaged__V1__Reply *reply, unsigned 
 		checks[ask->verb].check(peer, ask, reply);
 	if (peer->waiting == ask)
 		peer->waiting = NULL;
+	if (peer->resizing == ask)
+		peer->resizing = NULL;
 	sim_ask_free(ask);
 }

@@ -62,6 +62,7 @@
 	X(DROP, "drop")                                                                                     \
 	X(WHY, "why")                                                                                       \
 	X(SUBSCRIBE, "subscribe")                                                                           \
+	X(RESIZE, "resize")                                                                                 \
 	X(GARBAGE, "garbage")                                                                               \
 	X(LOOK, "look")                                                                                     \
 	X(SETTLE_PIN, "settle-pin")                                                                         \
@@ -129,6 +130,8 @@ struct sim_key {
 	uint32_t floor;      /* no page of an older version may be seen: it was deleted */
 	uint32_t floor_safe; /* likewise after a crash */
 	uint64_t floor_ns;   /* when floor was raised */
+	bool was_present;    /* before the last end of a process */
+	uint64_t parent_hash; /* of the present block */
 	bool odd;            /* it was offered with another parent than sim_parent() says */
 	bool present;        /* complete and resident, as events tell */
 	uint32_t priority; /* of the block of priority_life */
@@ -207,7 +210,8 @@ struct sim_peer {
 	uint64_t greedy_ns; /* when its user held more than it may: signs of life do not count then */
 	uint64_t next_id;
 	struct list asks;
-	struct sim_ask *waiting; /* for events */
+	struct sim_ask *waiting;  /* for events */
+	struct sim_ask *resizing; /* for the end of a Resize */
 	uint32_t open;           /* bit i: space i */
 	struct sim_held leases[SIM_LEASES_MAX];
 	struct sim_held pins[SIM_PINS_MAX];
@@ -242,6 +246,7 @@ struct sim {
 	bool verbose;
 	struct core *core;
 	void *arena;
+	uint8_t *kept; /* what a process left of it, for the next one */
 	struct arena_layout layout;
 	struct tier *tier;
 	struct disk_memory disk;
@@ -291,8 +296,9 @@ const char *sim_verb_name(enum sim_verb verb);
 /* ---- world.c: the machine ---- */
 void sim_start(struct sim *sim, const struct sim_setup *setup);
 void sim_end(struct sim *sim);
-void sim_stop(struct sim *sim);
-void sim_crash(struct sim *sim, bool torn);
+/* keep: the next process takes the arena over as it is. */
+void sim_stop(struct sim *sim, bool keep);
+void sim_crash(struct sim *sim, bool torn, bool keep);
 void sim_run(struct sim *sim, uint32_t slices);
 /* All queued work; and all of the disk's, with disk. */
 void sim_settle(struct sim *sim, bool disk);
@@ -326,7 +332,7 @@ void sim_act(struct sim *sim, const struct sim_step *step);
 void sim_reply(struct sim_peer *peer, const Kvpaged__V1__Reply *reply, unsigned flags);
 typedef void sim_reply_fn(struct sim_peer *peer, struct sim_ask *ask, const Kvpaged__V1__Reply *reply);
 sim_reply_fn sim_reply_fetch, sim_reply_release, sim_reply_match, sim_reply_keep, sim_reply_list, sim_reply_why;
-sim_reply_fn sim_reply_hello, sim_reply_open, sim_reply_drop, sim_reply_stats, sim_reply_subscribe;
+sim_reply_fn sim_reply_resize, sim_reply_hello, sim_reply_open, sim_reply_drop, sim_reply_stats, sim_reply_subscribe;
 /* Fails unless the item's status is what it must be. */
 void sim_status_check(struct sim *sim, const struct sim_ask *ask, uint32_t status, uint32_t expected);
 
@@ -360,6 +366,8 @@ void sim_held_check(struct sim *sim, struct sim_held *held, bool whole);
 void sim_floor_raise(struct sim *sim, uint32_t space, uint32_t key, uint32_t floor);
 void sim_floors_safe(struct sim *sim);
 void sim_floors_crash(struct sim *sim, bool crashed);
+/* After an arena was taken over: all complete blocks with complete ancestors are there, and no others. */
+void sim_taken_over(struct sim *sim);
 /* The floor that removing the key now will make. */
 uint32_t sim_floor_now(const struct sim *sim, uint32_t space, uint32_t key);
 /* What leases of this user hold; those that may have ended or not count with most only. */

@@ -105,6 +105,7 @@ static void block_watch(struct sim *sim, uint32_t space, uint32_t key)
 	if (known->present != complete)
 		sim_fail(sim, "space %u key %u is %s, but events say that it is %s", space, key,
 			 complete ? "there" : "not there", known->present ? "there" : "not there");
+	known->parent_hash = found ? view.parent_hash : 0;
 	if (!found)
 		return;
 	if (view.parent_hash && !hash_is_there(sim, space, view.parent_hash))
@@ -226,6 +227,8 @@ static void peer_watch(struct sim *sim, struct sim_peer *peer)
 {
 	if (peer->waiting && peer->waiting->until_ns < sim->ticked_ns && !peer->hung_up)
 		sim_fail(sim, "peer %u waits for events though its time is over", peer->number);
+	if (peer->resizing && peer->resizing->until_ns < sim->ticked_ns && !peer->hung_up)
+		sim_fail(sim, "peer %u waits for a Resize though its time is over", peer->number);
 	leases_watch(sim, peer);
 	pins_watch(sim, peer);
 }

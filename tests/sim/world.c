@@ -52,12 +52,13 @@ static void tier_start(struct sim *sim)
 		sim_fail(sim, "the tier does not start");
 }
 
-/* A new process on a fresh arena and the files that there are. */
-static void boot(struct sim *sim)
+/* A new process on a fresh arena, or one that was kept, and the files that there are. */
+static void boot(struct sim *sim, bool keep)
 {
 	struct core_options options = {
 		.arena = sim->arena,
 		.arena_bytes = sim->setup.arena_bytes,
+		.recover = keep,
 		.blocks_max = sim->setup.blocks_max,
 		.hash_seed = sim_mix(sim->setup.seed, sim->incarnation + 1),
 		.secret = sim_mix(sim->setup.seed, 3),
@@ -81,13 +82,17 @@ static void boot(struct sim *sim)
 	sim->runnable = true;
 	sim->stopping = false;
 	sim->events_last = 0;
-	memset(sim->ids, 0, sizeof(sim->ids));
-	memset(sim->of_id, 0, sizeof(sim->of_id));
+	if (!keep) {
+		memset(sim->ids, 0, sizeof(sim->ids));
+		memset(sim->of_id, 0, sizeof(sim->of_id));
+	}
 	for (unsigned i = 0; i < KVP_COUNTERS; i++)
 		sim->past[i] += sim->counters[i];
 	memset(sim->counters, 0, sizeof(sim->counters));
 	sim->counts = (struct sim_counts){ 0 };
 	sim_connect(sim, SIM_OBSERVER, 0, 0, 0, true);
+	if (keep)
+		sim_taken_over(sim);
 }
 
 void sim_start(struct sim *sim, const struct sim_setup *setup)
@@ -103,7 +108,9 @@ void sim_start(struct sim *sim, const struct sim_setup *setup)
 		sim->peers[i].number = i;
 		list_init(&sim->peers[i].asks);
 	}
-	boot(sim);
+	sim->kept = malloc(setup->arena_bytes);
+	kvp_assert(sim->kept);
+	boot(sim, false);
 }
 
 /* ---- Work and time ---- */
@@ -184,7 +191,7 @@ static void peers_close(struct sim *sim)
 			sim_disconnect(&sim->peers[i]);
 }
 
-static void process_free(struct sim *sim)
+static void process_free(struct sim *sim, bool keep)
 {
 	sim->core = core_free(sim->core);
 	if (sim->tier)
@@ -192,7 +199,9 @@ static void process_free(struct sim *sim)
 	sim->tier = NULL;
 	if (sim->setup.tier)
 		disk_memory_reopen(&sim->disk);
-	if (madvise(sim->arena, sim->setup.arena_bytes, MADV_DONTNEED) != 0)
+	if (keep)
+		memcpy(sim->arena, sim->kept, sim->setup.arena_bytes);
+	else if (madvise(sim->arena, sim->setup.arena_bytes, MADV_DONTNEED) != 0)
 		sim_fail(sim, "madvise");
 }
 
@@ -220,7 +229,7 @@ static void asks_check(struct sim *sim)
 		list_for_each(node, &peer->asks) {
 			struct sim_ask *ask = list_entry(node, struct sim_ask, link);
 
-			if (ask != peer->waiting)
+			if (ask != peer->waiting && ask != peer->resizing)
 				sim_fail(sim, "peer %u was never answered: %s", i, sim_verb_name(ask->step.verb));
 		}
 	}
@@ -235,7 +244,7 @@ static uint64_t tier_blocks(const struct sim *sim, bool dropped)
 	return stats.blocks + (dropped ? stats.dropped_blocks_total : 0);
 }
 
-void sim_stop(struct sim *sim)
+void sim_stop(struct sim *sim, bool keep)
 {
 	uint64_t held = 0;
 
@@ -244,10 +253,11 @@ void sim_stop(struct sim *sim)
 	sim_watch(sim);
 	if (sim->tier)
 		held = tier_blocks(sim, false);
+	memcpy(sim->kept, sim->arena, sim->setup.arena_bytes);
 	peers_close(sim);
-	process_free(sim);
+	process_free(sim, keep);
 	sim_floors_crash(sim, false);
-	boot(sim);
+	boot(sim, keep);
 	if (!sim->tier)
 		return;
 	sim_settle(sim, true);
@@ -256,17 +266,18 @@ void sim_stop(struct sim *sim)
 			 (unsigned long long)held, (unsigned long long)tier_blocks(sim, true));
 }
 
-void sim_crash(struct sim *sim, bool torn)
+void sim_crash(struct sim *sim, bool torn, bool keep)
 {
 	if (sim->setup.tier) {
 		disk_memory_tear(&sim->disk, torn);
 		sim->disk.closed = true;
 	}
+	memcpy(sim->kept, sim->arena, sim->setup.arena_bytes);
 	peers_close(sim);
 	stop_wait(sim);
-	process_free(sim);
+	process_free(sim, keep);
 	sim_floors_crash(sim, true);
-	boot(sim);
+	boot(sim, keep);
 }
 
 void sim_end(struct sim *sim)
@@ -275,7 +286,8 @@ void sim_end(struct sim *sim)
 	asks_check(sim);
 	sim_watch(sim);
 	peers_close(sim);
-	process_free(sim);
+	process_free(sim, false);
+	free(sim->kept);
 	if (sim->setup.tier)
 		disk_memory_deinit(&sim->disk);
 	kvp_assert(munmap(sim->arena, sim->setup.arena_bytes) == 0);

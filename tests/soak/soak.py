@@ -3,8 +3,8 @@
 """A daemon with a tier under random clients, kills, restarts and damage for hours, looked at now and then.
 
 Before each look all clients end, so that what the daemon holds then is its own: descriptors and anonymous memory must
-be about what they were at the first look, and gauges say that nothing is held for anybody. One line of CSV each look, and
-a plot of text at the end, which shows flat lines or does not. tests/soak.sh starts it.
+be about what they were at the first look, and gauges say that nothing is held for anybody. One line of CSV each look,
+and a plot of text at the end, which shows flat lines or does not. tests/soak.sh starts it.
 """
 import argparse
 import csv
