@@ -230,6 +230,27 @@ void sim_held_check(struct sim *sim, struct sim_held *held, bool whole)
 			held_page_check(sim, held, page, whole);
 }
 
+void sim_ghosts_check(struct sim *sim)
+{
+	if (sim->now_ns >= sim->ghosts_until_ns)
+		return;
+	for (unsigned i = 0; i < SIM_GHOSTS_MAX; i++) {
+		const struct sim_held *ghost = &sim->ghosts[i];
+
+		for (uint32_t page = 0; ghost->used && page < ghost->page_count; page++) {
+			struct page_name name;
+
+			memcpy(&name, sim->layout.base + (uint64_t)ghost->slots[page] * KVP_SLOT_ALIGN, sizeof(name));
+			if (ghost->versions[page] && (name.magic != PAGE_MAGIC || name.space != ghost->space ||
+						      name.key != ghost->key || name.number != page ||
+						      name.version != ghost->versions[page]))
+				sim_fail(sim, "a page that clients of an earlier process may read changed: page %u of "
+					      "space %u key %u, block %u", page, ghost->space, ghost->key,
+					 ghost->number);
+		}
+	}
+}
+
 uint64_t sim_pinned(const struct sim *sim, uint32_t uid, bool most)
 {
 	uint64_t sum = 0;
@@ -263,7 +284,9 @@ uint32_t sim_priority_of(const struct sim *sim, uint32_t space, uint32_t key, co
 {
 	const struct sim_key *known = &sim->keys[space][key];
 
-	return known->priority_life == sim_life(view) && known->priority_until_ns > sim->now_ns ? known->priority : 0;
+	if (!sim_complete(view) && known->priority_life != sim_life(view))
+		return 0;
+	return known->priority_until_ns > sim->now_ns ? known->priority : 0;
 }
 
 /* ---- Floors ---- */
@@ -305,7 +328,8 @@ void sim_floors_safe(struct sim *sim)
 		for (uint32_t key = 0; key < sim->setup.keys; key++) {
 			struct sim_key *known = &sim->keys[space][key];
 
-			if (known->floor > known->floor_safe && sim->now_ns >= known->floor_ns + REMOVAL_NS)
+			if (known->floor > known->floor_safe && sim->now_ns >= known->floor_ns + REMOVAL_NS &&
+			    sim->now_ns >= sim->ready_ns + REMOVAL_NS)
 				known->floor_safe = known->floor;
 		}
 	}
@@ -326,7 +350,7 @@ void sim_floors_crash(struct sim *sim, bool crashed)
 			known->floor_safe = known->floor;
 			known->was_present = known->present;
 			known->present = false;
-			known->priority_life = 0;
+			known->priority_until_ns = 0;
 		}
 	}
 }

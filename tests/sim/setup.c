@@ -70,6 +70,7 @@ static void limits_make(struct core_limits *limits, uint64_t *seed)
 		.partial_ttl_ms = 100 + below(seed, 3000),
 		.keep_ttl_ms_max = 20000,
 		.hello_ttl_ms = 1000,
+		.restart_grace_ms = 100 + below(seed, 1000),
 		.slice_bytes = one_in(seed, 2) ? 1u : 1u << (10 + below(seed, 8)),
 		.events_kept = one_in(seed, 4) ? 64 : 4096,
 	};

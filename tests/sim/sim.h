@@ -37,6 +37,7 @@
 #define SIM_PAGES_MAX 24
 #define SIM_LEASES_MAX 64 /* of one peer; it asks for no more */
 #define SIM_PINS_MAX 8
+#define SIM_GHOSTS_MAX 32
 #define SIM_ITEMS_MAX 12
 #define SIM_EVENTS_MAX 4096
 
@@ -246,6 +247,8 @@ struct sim {
 	bool verbose;
 	struct core *core;
 	void *arena;
+	struct sim_held ghosts[SIM_GHOSTS_MAX]; /* pins of clients of earlier processes, which may still read */
+	uint64_t ghosts_until_ns;
 	uint8_t *kept; /* what a process left of it, for the next one */
 	struct arena_layout layout;
 	struct tier *tier;
@@ -265,6 +268,7 @@ struct sim {
 	uint32_t ids[SIM_SPACES];         /* of live spaces; 0: there is none */
 	uint32_t of_id[KVP_SPACES_MAX + 1]; /* space + 1 */
 	uint32_t drops[SIM_SPACES]; /* how often each was dropped */
+	uint64_t ready_ns;    /* when the tier was first seen to know what it holds; 0: not yet */
 	uint64_t released_ns; /* when a lease ended last */
 	uint64_t events_last;
 	struct sim_event events[SIM_EVENTS_MAX]; /* of this step */
@@ -362,6 +366,8 @@ uint32_t sim_page_check(struct sim *sim, uint32_t space, uint32_t key, const str
 void sim_hold(struct sim *sim, struct sim_held *held, uint32_t space, uint32_t key, const struct block_view *view);
 /* Fails if anything of it changed. */
 void sim_held_check(struct sim *sim, struct sim_held *held, bool whole);
+/* Fails if the bytes that earlier clients may still read changed. */
+void sim_ghosts_check(struct sim *sim);
 /* The key is deleted: nothing older than floor may be seen. */
 void sim_floor_raise(struct sim *sim, uint32_t space, uint32_t key, uint32_t floor);
 void sim_floors_safe(struct sim *sim);

@@ -37,6 +37,8 @@ static void event_block(struct sim *sim, const Kvpaged__V1__Event *event, uint32
 		sim_fail(sim, "event %" PRIu64 ": space %u key %u was %s twice", event->number, space, key,
 			 stored ? "stored" : "removed");
 	sim->keys[space][key].present = stored;
+	if (!stored)
+		sim->keys[space][key].priority_until_ns = 0;
 	if (sim->n_events < SIM_EVENTS_MAX)
 		sim->events[sim->n_events++] = (struct sim_event){ (uint8_t)event->kind, (uint8_t)event->reason, space,
 								   key };
@@ -105,6 +107,11 @@ static void block_watch(struct sim *sim, uint32_t space, uint32_t key)
 	if (known->present != complete)
 		sim_fail(sim, "space %u key %u is %s, but events say that it is %s", space, key,
 			 complete ? "there" : "not there", known->present ? "there" : "not there");
+	/* A block that a Resize moves has another life, and is the same. */
+	if (!found || (!complete && known->priority_life != sim_life(&view)))
+		known->priority_until_ns = 0;
+	else
+		known->priority_life = sim_life(&view);
 	known->parent_hash = found ? view.parent_hash : 0;
 	if (!found)
 		return;
@@ -320,12 +327,15 @@ void sim_watch(struct sim *sim)
 		sim_fail(sim, "audit: %s", wrong);
 	events_follow(sim);
 	blocks_watch(sim);
+	sim_ghosts_check(sim);
 	for (unsigned i = 0; i < SIM_PEERS_MAX; i++)
 		if (sim->peers[i].session)
 			peer_watch(sim, &sim->peers[i]);
 	counters_grow(sim);
 	counters_compare(sim);
-	if (sim->tier && sim->disk.queued == 0 && core_counters(sim->core)->tier_ready &&
+	if (sim->ready_ns == 0 && core_counters(sim->core)->tier_ready)
+		sim->ready_ns = sim->now_ns;
+	if (sim->tier && sim->disk.queued == 0 && sim->ready_ns > 0 &&
 	    sim->tier->ops->deadline_ns(sim->tier) > sim->now_ns)
 		sim_floors_safe(sim);
 }

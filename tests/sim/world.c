@@ -82,6 +82,7 @@ static void boot(struct sim *sim, bool keep)
 	sim->runnable = true;
 	sim->stopping = false;
 	sim->events_last = 0;
+	sim->ready_ns = 0;
 	if (!keep) {
 		memset(sim->ids, 0, sizeof(sim->ids));
 		memset(sim->of_id, 0, sizeof(sim->of_id));
@@ -93,6 +94,8 @@ static void boot(struct sim *sim, bool keep)
 	sim_connect(sim, SIM_OBSERVER, 0, 0, 0, true);
 	if (keep)
 		sim_taken_over(sim);
+	else
+		sim->ghosts_until_ns = 0;
 }
 
 void sim_start(struct sim *sim, const struct sim_setup *setup)
@@ -191,6 +194,20 @@ static void peers_close(struct sim *sim)
 			sim_disconnect(&sim->peers[i]);
 }
 
+/* Clients notice the end of a process a little later: until then they read what they had pinned. */
+static void ghosts_note(struct sim *sim)
+{
+	unsigned n = 0;
+
+	memset(sim->ghosts, 0, sizeof(sim->ghosts));
+	for (unsigned i = 0; i < SIM_PEERS_MAX; i++)
+		for (unsigned k = 0; sim->peers[i].session && k < SIM_PINS_MAX && n < SIM_GHOSTS_MAX; k++)
+			if (sim->peers[i].pins[k].used && sim->peers[i].pins[k].settled &&
+			    !sim->peers[i].control->over)
+				sim->ghosts[n++] = sim->peers[i].pins[k];
+	sim->ghosts_until_ns = sim->now_ns + sim->setup.limits.restart_grace_ms * NS_PER_MS;
+}
+
 static void process_free(struct sim *sim, bool keep)
 {
 	sim->core = core_free(sim->core);
@@ -254,6 +271,7 @@ void sim_stop(struct sim *sim, bool keep)
 	if (sim->tier)
 		held = tier_blocks(sim, false);
 	memcpy(sim->kept, sim->arena, sim->setup.arena_bytes);
+	ghosts_note(sim);
 	peers_close(sim);
 	process_free(sim, keep);
 	sim_floors_crash(sim, false);
@@ -273,6 +291,7 @@ void sim_crash(struct sim *sim, bool torn, bool keep)
 		sim->disk.closed = true;
 	}
 	memcpy(sim->kept, sim->arena, sim->setup.arena_bytes);
+	ghosts_note(sim);
 	peers_close(sim);
 	stop_wait(sim);
 	process_free(sim, keep);
