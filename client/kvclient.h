@@ -467,7 +467,7 @@ KVC_API int kvc_block_tile(const kvc_block *block, char which, uint32_t layer, u
  */
 KVC_API int kvc_block_check(const kvc_block *block);
 
-/* Decodes a tile into rows of head_dim values of dtype, stride_token elements apart, not overlapping. KVC_OK or KVC_INVALID. */
+/* Decodes a tile into rows of head_dim values, stride_token elements apart, not overlapping. KVC_OK, KVC_INVALID. */
 KVC_API int kvc_tile_decode(const struct kvc_tile *tile, char which, void *data, uint32_t dtype, int64_t stride_token);
 
 /* ---- Removing and keeping ---- */

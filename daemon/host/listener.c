@@ -105,8 +105,8 @@ static void admit(struct listener *listener, int connection, uint64_t now_ns)
 		struct log_client client = { .uid = peer.uid, .pid = peer.pid };
 
 		log_client(server->log, now_ns, MESSAGE_SESSION_REFUSED, &client,
-			   "uid %u (pid %d) is not in access.allow_uids, nor its groups in allow_gids: refused", peer.uid,
-			   peer.pid);
+			   "uid %u (pid %d) is not in access.allow_uids, nor its groups in allow_gids: refused",
+			   peer.uid, peer.pid);
 		return;
 	}
 	if (session_open(server, fd, &peer, now_ns) == 0)
