@@ -168,6 +168,7 @@ static void be_shell(int slave, char *const argv[])
 	(void)setenv("ASAN_OPTIONS", text, 1);
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	(void)signal(SIGTTOU, SIG_IGN);
+	(void)signal(SIGHUP, SIG_DFL); /* whoever runs the tests may have it ignored, as nohup does */
 	if (login_tty(slave) < 0)
 		_exit(127);
 	pid = fork();
