@@ -30,6 +30,9 @@ ELSEWHERE = {
     "image": ["tests/package/image.py"],
     "prometheus": ["tests/e2e/test-prometheus.py"],
     "python": ["client/python/tests/*.py"],
+    "sim": ["tests/sim/main.c"],
+    "sim-mutants": ["tests/sim/mutants.py"],
+    "soak": ["tests/soak.sh"],
     "torture": ["tests/torture/test-torture.c"],
     "units": ["tests/systemd/test-units.py"],
 }

@@ -375,7 +375,7 @@ static void test_other_user(void **state)
 	test_daemon_start(&d, "--socket-mode", "0666", "--access-allow-uids", "0", NULL);
 	assert_int_equal(connect_as_nobody(d.socket_path), 0);
 	await_log(&d, "uid 65534");
-	await_log(&d, "is not in access.allow_uids: refused");
+	await_log(&d, "is not in access.allow_uids, nor its groups");
 	assert_serves(d.socket_path);
 	test_daemon_stop(&d);
 }

@@ -170,8 +170,8 @@ uint32_t sim_page_check(struct sim *sim, uint32_t space, uint32_t key, const str
 	if (name.magic != PAGE_MAGIC || name.space != space || name.key != key || name.number != number ||
 	    name.bytes != bytes || (whole && !page_is(page, &name)))
 		sim_fail(sim,
-			 "wrong bytes: page %u of space %u key %u, block %u, holds space %u key %u page %u version %u", number,
-			 space, key, view->number, name.space, name.key, name.number, name.version);
+			 "wrong bytes: page %u of space %u key %u, block %u, holds space %u key %u page %u version %u",
+			 number, space, key, view->number, name.space, name.key, name.number, name.version);
 	if (name.version > sim->version)
 		sim_fail(sim, "a page whose checksum was wrong is there: space %u key %u", space, key);
 	if (name.version < sim->keys[space][key].floor)

@@ -99,7 +99,8 @@ static void weights_make(struct sim_setup *setup, uint64_t *seed)
 		[SIM_CONNECT] = 4, [SIM_HANG_UP] = 2, [SIM_OPEN] = 4, [SIM_APPEND] = 160, [SIM_FETCH] = 70,
 		[SIM_RELEASE] = 20, [SIM_MATCH] = 10, [SIM_FORECAST] = 6, [SIM_DELETE] = 10, [SIM_TOUCH] = 6,
 		[SIM_PIN] = 6, [SIM_UNPIN] = 3, [SIM_STATS] = 3, [SIM_EVICT] = 6, [SIM_EVICT_ONE] = 6, [SIM_LIST] = 6,
-		[SIM_DROP] = 3, [SIM_WHY] = 6, [SIM_SUBSCRIBE] = 6, [SIM_RESIZE] = 4, [SIM_GARBAGE] = 1, [SIM_LOOK] = 30,
+		[SIM_DROP] = 3, [SIM_WHY] = 6, [SIM_SUBSCRIBE] = 6, [SIM_RESIZE] = 4, [SIM_GARBAGE] = 1,
+		[SIM_LOOK] = 30,
 		[SIM_SETTLE_PIN] = 30, [SIM_LET_GO] = 15, [SIM_RUN] = 30, [SIM_SETTLE] = 10, [SIM_TIME] = 25,
 		[SIM_DISK] = 80, [SIM_FAULT] = 6, [SIM_DAMAGE] = 3, [SIM_STOP] = 2, [SIM_CRASH] = 2,
 	};
