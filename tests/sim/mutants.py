@@ -61,7 +61,7 @@ def plant(build, patch, directory):
         os.makedirs(os.path.dirname(copy), exist_ok=True)
         with open(os.path.join(build.root, file), "rb") as source, open(copy, "wb") as target:
             target.write(source.read())
-    subprocess.run(["patch", "-s", "-p1", "-F0", "-d", directory, "-i", patch], check=True, capture_output=True,
+    subprocess.run(["patch", "-s", "-p1", "-d", directory, "-i", patch], check=True, capture_output=True,
                    text=True)
     for i, file in enumerate(files):
         objects.append(os.path.join(directory, f"{i}.o"))
