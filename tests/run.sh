@@ -14,7 +14,6 @@ fuzz_build=$root/build-fuzz
 threads=yes
 cross=yes
 fuzz_seconds=30
-sim_build=$root/build-sim
 sim=yes
 soak_seconds=75
 model=yes
@@ -31,13 +30,12 @@ Usage: tests/run.sh [OPTION...]
 Installs what is missing (as root or with sudo), builds kvpaged with the address and undefined-behaviour sanitizers
 into build-test/ and runs all tests; then builds with the thread sanitizer into build-tsan/ and runs those tests that
 use threads; then builds the codecs for aarch64 into build-aarch64/ and runs their tests in an emulator; then builds the
-fuzz targets with clang into build-fuzz/ and runs each for $fuzz_seconds seconds; then builds the simulation without
-sanitizers into build-sim/ and runs a million steps, and the real daemon under a soak for $soak_seconds seconds; then
-checks the model of reading without a system call with spin; then builds the Debian packages and what the Dockerfile
-makes, and tries both in a
-Debian of their own; then runs deploy/quickstart.sh, which builds without sanitizers into build/.
+fuzz targets with clang into build-fuzz/ and runs each for $fuzz_seconds seconds; then checks the model of reading
+without a system call with spin; then builds the Debian packages and what the Dockerfile makes, and tries both in a
+Debian of their own; then runs deploy/quickstart.sh, which builds without sanitizers into build/; then simulates a
+million steps there, and lets the real daemon soak for $soak_seconds seconds.
 
-  --build-dir DIR    build in DIR, DIR-tsan, DIR-aarch64, DIR-fuzz, DIR-sim and DIR-release instead
+  --build-dir DIR    build in DIR, DIR-tsan, DIR-aarch64, DIR-fuzz and DIR-release instead
   --no-threads       leave the thread sanitizer out
   --no-cross         leave aarch64 out
   --fuzz-seconds N   run each fuzz target for so long; 0 leaves them out
@@ -58,7 +56,6 @@ parse() {
 			build=$(realpath -m -- "$2")
 			tsan_build=$build-tsan
 			release_build=$build-release
-			sim_build=$build-sim
 			cross_build=$build-aarch64
 			fuzz_build=$build-fuzz
 			shift
@@ -159,19 +156,6 @@ main() {
 			"$root/tests/fuzz/run.sh" --build-dir "$fuzz_build" --seconds "$fuzz_seconds"
 		logs+=("$build/meson-logs/fuzz.json")
 	fi
-	if [ "$sim" = yes ]; then
-		say "simulating without sanitizers in $sim_build"
-		configure "$sim_build" "$root" --buildtype=debugoptimized --werror
-		quietly "${meson[@]}" compile -C "$sim_build" sim soak-worker kvpaged kvctl
-		run_tap simulation "$build/meson-logs/simulation.json" \
-			"$sim_build/tests/sim/sim" --seeds 400 --steps 2500 --jobs 2
-		logs+=("$build/meson-logs/simulation.json")
-		if [ "$soak_seconds" -gt 0 ]; then
-			run_tap soak "$build/meson-logs/soak.json" "$root/tests/soak.sh" --build-dir "$sim_build" \
-				--seconds "$soak_seconds" --csv "$build/soak.csv"
-			logs+=("$build/meson-logs/soak.json")
-		fi
-	fi
 	if [ "$model" = yes ]; then
 		say "checking the model of reading without a system call"
 		run_tap model "$build/meson-logs/model.json" "$root/tests/model/run.sh"
@@ -188,6 +172,20 @@ main() {
 		say "running deploy/quickstart.sh"
 		run_quickstart "$build/meson-logs/quickstart.json"
 		logs+=("$build/meson-logs/quickstart.json")
+	fi
+	if [ "$sim" = yes ]; then
+		say "simulating without sanitizers in $release_build"
+		# As the quickstart has it: what that built is not built again.
+		configure "$release_build" "$root" --buildtype=release
+		quietly "${meson[@]}" compile -C "$release_build" sim soak-worker kvpaged kvctl
+		run_tap simulation "$build/meson-logs/simulation.json" \
+			"$release_build/tests/sim/sim" --seeds 400 --steps 2500 --jobs 2
+		logs+=("$build/meson-logs/simulation.json")
+		if [ "$soak_seconds" -gt 0 ]; then
+			run_tap soak "$build/meson-logs/soak.json" "$root/tests/soak.sh" --build-dir "$release_build" \
+				--seconds "$soak_seconds" --csv "$build/soak.csv"
+			logs+=("$build/meson-logs/soak.json")
+		fi
 	fi
 	python3 "$root/tests/lib/summary.py" "${logs[@]}"
 }
