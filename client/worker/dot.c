@@ -2,6 +2,9 @@
 /* Chooses a table of kernels by what the CPU has, or by name. */
 #include "client/worker/dot.h"
 
+#ifdef WORKER_HAVE_X86
+#include <cpuid.h>
+#endif
 #include <stdbool.h>
 #include <string.h>
 
@@ -16,10 +19,17 @@ static bool usable_always(void)
 }
 
 #ifdef WORKER_HAVE_X86
+/* Not among the names that every compiler's __builtin_cpu_supports() knows. */
+static bool f16c_supported(void)
+{
+	unsigned eax, ebx, ecx, edx;
+
+	return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+
 static bool usable_avx2(void)
 {
-	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-	       __builtin_cpu_supports("f16c");
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c_supported();
 }
 
 static bool usable_avx512(void)
