@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -55,8 +56,12 @@ static unsigned add_tier(struct test_daemon *daemon, char **argv)
 		"--tier-bytes", "64MiB", "--tier-segment-bytes", "16MiB",     "--tier-admit",
 		"all",	        "--tier-free-percent",    "100", "--tier-engine",
 	};
+	const char *engine = getenv("KVP_TEST_TIER");
 	unsigned n = 0;
 
+	if (strcmp(engine, "io_uring") == 0 && syscall(SYS_io_uring_setup, 0, NULL) < 0 &&
+	    (errno == EPERM || errno == ENOSYS))
+		harness_skip("this system refuses io_uring");
 	(void)snprintf(daemon->tier_path, sizeof(daemon->tier_path), "%s.tier", daemon->directory);
 	argv[n++] = (char *)"--tier-dir";
 	argv[n++] = daemon->tier_path;
