@@ -25,27 +25,10 @@ typedef int batch_fn(struct ahead *op, const struct range *range, size_t first, 
 static int forecast_batch(struct ahead *op, const struct range *range, size_t first, size_t n)
 {
 	_cleanup_(rpc_reply_freep) Kvpaged__V1__Reply *reply = NULL;
-	_cleanup_free_ ProtobufCBinaryData *packed = keys_pack(op->keys + first, n);
-	struct kvc_client *client = op->space->client;
-	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
-	Kvpaged__V1__Match match = KVPAGED__V1__MATCH__INIT;
-	Kvpaged__V1__Range wire_range;
-	int r;
+	int r = match_ask(op->space, op->keys + first, n, range, &reply);
 
-	if (!packed)
-		return -ENOMEM;
-	range_pack(range, &wire_range);
-	match.space_id = op->space->id;
-	match.n_keys = n;
-	match.keys = packed;
-	match.range = &wire_range;
-	request.verb_case = KVPAGED__V1__REQUEST__VERB_MATCH;
-	request.match = &match;
-	r = client_exchange(client, &request, KVPAGED__V1__REPLY__VERB_MATCH, &reply);
 	if (r != 0)
 		return r;
-	if (reply->match->matched > n || reply->match->loadable > n - reply->match->matched)
-		return client_break(client, "the daemon matched more keys than it was asked for");
 	/* What is resident behind something on the tier is reached by loading as well. */
 	if (op->forecast.loadable == 0)
 		op->forecast.resident += reply->match->matched;

@@ -35,11 +35,11 @@ struct match {
 	size_t matched; /* out */
 };
 
-static int match_batch(const struct match *op, const struct range *range, size_t first, size_t n, size_t *ret_matched)
+int match_ask(struct kvc_space *space, const struct kvc_key *keys, size_t n, const struct range *range,
+	      Kvpaged__V1__Reply **ret_reply)
 {
 	_cleanup_(rpc_reply_freep) Kvpaged__V1__Reply *reply = NULL;
-	_cleanup_free_ ProtobufCBinaryData *packed = keys_pack(op->list.keys + first, n);
-	struct kvc_client *client = op->list.space->client;
+	_cleanup_free_ ProtobufCBinaryData *packed = keys_pack(keys, n);
 	Kvpaged__V1__Request request = KVPAGED__V1__REQUEST__INIT;
 	Kvpaged__V1__Match match = KVPAGED__V1__MATCH__INIT;
 	Kvpaged__V1__Range wire_range;
@@ -48,19 +48,29 @@ static int match_batch(const struct match *op, const struct range *range, size_t
 	if (!packed)
 		return -ENOMEM;
 	range_pack(range, &wire_range);
-	match.space_id = op->list.space->id;
+	match.space_id = space->id;
 	match.n_keys = n;
 	match.keys = packed;
 	match.range = &wire_range;
 	request.verb_case = KVPAGED__V1__REQUEST__VERB_MATCH;
 	request.match = &match;
-	r = client_exchange(client, &request, KVPAGED__V1__REPLY__VERB_MATCH, &reply);
+	r = client_exchange(space->client, &request, KVPAGED__V1__REPLY__VERB_MATCH, &reply);
 	if (r != 0)
 		return r;
-	if (reply->match->matched > n)
-		return client_break(client, "the daemon matched more keys than it was asked for");
-	*ret_matched = reply->match->matched;
+	if (reply->match->matched > n || reply->match->loadable > n - reply->match->matched)
+		return client_break(space->client, "the daemon matched more keys than it was asked for");
+	*ret_reply = take_ptr(reply);
 	return 0;
+}
+
+static int match_batch(const struct match *op, const struct range *range, size_t first, size_t n, size_t *ret_matched)
+{
+	_cleanup_(rpc_reply_freep) Kvpaged__V1__Reply *reply = NULL;
+	int r = match_ask(op->list.space, op->list.keys + first, n, range, &reply);
+
+	if (r == 0)
+		*ret_matched = reply->match->matched;
+	return r;
 }
 
 static int match_op(struct kvc_client *client, void *data)

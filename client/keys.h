@@ -25,4 +25,11 @@ size_t keys_batch(const struct kvc_client *client, size_t n);
 /* The keys as a message field that points into them, for free(); NULL: out of memory. */
 ProtobufCBinaryData *keys_pack(const struct kvc_key *keys, size_t n);
 
+/*
+ * Asks by one Match for n keys, which must fit a request, with the client's lock. Results: 0 and the answer, whose
+ * numbers fit n, for rpc_reply_free(); those of client_exchange() otherwise.
+ */
+int match_ask(struct kvc_space *space, const struct kvc_key *keys, size_t n, const struct range *range,
+	      Kvpaged__V1__Reply **ret_reply);
+
 void range_pack(const struct range *range, Kvpaged__V1__Range *ret_message);

@@ -58,6 +58,8 @@ bool fetching_needed(struct core *core, const Kvpaged__V1__Fetch *body, const st
 {
 	struct tier_block found;
 
+	if (!tiering_present(core))
+		return false; /* nothing is ever loaded: no key needs to be looked up twice */
 	for (size_t i = 0; i < body->n_keys; i++) {
 		uint32_t block;
 

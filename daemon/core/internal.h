@@ -341,6 +341,13 @@ static inline uint64_t core_clock_ns(const struct core *core)
 	return core->host->clock_ns ? core->host->clock_ns(core->context) : core->now_ns;
 }
 
+/* There is work for core_run() that no request brought. */
+static inline void core_wake(const struct core *core)
+{
+	if (core->host->wake)
+		core->host->wake(core->context);
+}
+
 static inline void histogram_add(struct kvp_histogram *histogram, uint64_t ns)
 {
 	uint64_t us = ns / 1000;

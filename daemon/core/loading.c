@@ -157,8 +157,7 @@ static void load_end(struct load *load)
 	free(load);
 	core->fetches_blocked = false;
 	stats_later(core);
-	if (core->host->wake)
-		core->host->wake(core->context);
+	core_wake(core);
 }
 
 void loading_forget(struct core *core, uint32_t block)

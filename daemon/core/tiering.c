@@ -30,15 +30,9 @@ static const struct tier_client client = {
 	.resident = tiering_resident,
 };
 
-static void wake(struct core *core)
-{
-	if (core->host->wake)
-		core->host->wake(core->context);
-}
-
 static void store_expire(struct core *core, struct deadline *deadline)
 {
-	wake(core);
+	core_wake(core);
 }
 
 int tiering_init(struct core *core, const struct core_options *options)
@@ -75,7 +69,7 @@ static void admit(struct core *core, uint32_t block)
 	if (!tiering_present(core) || b->below || !list_empty(&b->to_store))
 		return;
 	list_push_back(&core->to_store, &b->to_store);
-	wake(core);
+	core_wake(core);
 }
 
 void tiering_completed(struct core *core, uint32_t block)
@@ -201,7 +195,7 @@ void tiering_stored(void *context, uint64_t cookie, int result)
 	else
 		b->below = false;
 	block_untie(core, block);
-	wake(core);
+	core_wake(core);
 }
 
 bool tiering_step(struct core *core)
