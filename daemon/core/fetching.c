@@ -279,7 +279,7 @@ static bool first_to_load(struct core *core, uint32_t space_id, struct tier_key 
 
 /*
  * Begins the load that this part needs next. Results: KVP_OK (the part waits for it); -EAGAIN (come again: more is to
- * be loaded before, or room to be made); -EBUSY (when a load has ended); or the part's status.
+ * be loaded before, or room to be made); -EBUSY (when a transfer has ended); or the part's status.
  */
 static int part_load(struct core *core, struct part *part)
 {
@@ -341,47 +341,56 @@ static void next_end(struct fetching *fetching, enum kvp_status status)
 }
 
 /*
- * Continues the load that is being begun, if there is one. Whether it is begun, or over, now. An ancestor without room
- * ends the key that it was to be loaded for, which would ask for it again and again.
+ * Continues the load that is being begun, if there is one. Results: KVP_OK (none is now); -EAGAIN, -EBUSY as
+ * part_load()'s. An ancestor without room ends the key that it was to be loaded for, which would ask for it again and
+ * again.
  */
-static bool load_is_begun(struct core *core)
+static int begun_continue(struct core *core)
 {
 	struct load *load = core->load_begun;
 	struct list *first;
 	int r;
 
 	if (!load)
-		return true;
+		return KVP_OK;
 	r = load_continue(load);
-	if (r == -EAGAIN)
-		return false;
+	if (r < 0)
+		return r;
 	core->load_begun = NULL;
 	first = list_first(&core->fetches);
 	if (r == KVP_NO_SPACE && first && list_entry(first, struct fetching, link)->for_ancestor)
 		next_end(list_entry(first, struct fetching, link), KVP_NO_SPACE);
-	return true;
+	return KVP_OK;
+}
+
+/* Prepares the next key of the first fetch. Results: KVP_OK; -ENOENT (there is none); -EAGAIN, -EBUSY. */
+static int next_prepare(struct core *core)
+{
+	struct list *first = list_first(&core->fetches);
+	struct fetching *fetching;
+	int r;
+
+	if (!first)
+		return -ENOENT;
+	fetching = list_entry(first, struct fetching, link);
+	r = part_prepare(core, &fetching->parts[fetching->next]);
+	if (r >= 0)
+		next_end(fetching, (enum kvp_status)r);
+	return r < 0 ? r : KVP_OK;
 }
 
 bool fetching_step(struct core *core)
 {
+	if (core->fetches_blocked)
+		return false;
 	for (unsigned i = 0; i < KEYS_PER_STEP; i++) {
-		struct list *first;
-		struct fetching *fetching;
-		int r;
+		int r = begun_continue(core);
 
-		if (!load_is_begun(core))
-			return true;
-		first = list_first(&core->fetches);
-		if (!first || core->fetches_blocked)
-			return false;
-		fetching = list_entry(first, struct fetching, link);
-		r = part_prepare(core, &fetching->parts[fetching->next]);
-		if (r == -EAGAIN)
-			return true;
+		if (r == KVP_OK)
+			r = next_prepare(core);
 		core->fetches_blocked = r == -EBUSY;
-		if (r == -EBUSY)
-			return false;
-		next_end(fetching, (enum kvp_status)r);
+		if (r < 0)
+			return r == -EAGAIN;
 	}
 	return true;
 }

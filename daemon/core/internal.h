@@ -313,7 +313,7 @@ struct core {
 	uint64_t loading_bytes; /* slots of loads, not published yet */
 	uint64_t reading_bytes; /* of pages, under way */
 	struct list fetches;    /* that are to be prepared, in the order of their coming */
-	bool fetches_blocked;   /* until a load ends */
+	bool fetches_blocked;   /* until a load or a store ends */
 	struct load *load_begun; /* that takes its slots; NULL: none */
 	struct tier_page *transfer; /* [KVP_PAGES_PER_BLOCK_MAX], for the length of a call */
 

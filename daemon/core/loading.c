@@ -81,6 +81,17 @@ static void order_fill(struct load *load)
 	kvp_assert(n == load->page_count);
 }
 
+/* What is being written or loaded cannot be evicted; there may be room when a transfer has ended. */
+static bool room_may_come(const struct core *core)
+{
+	if (core->storing_bytes > 0)
+		return true;
+	list_for_each(node, &core->loads)
+		if (list_entry(node, struct load, link)->ready)
+			return true;
+	return false;
+}
+
 int load_begin(struct core *core, uint32_t space_id, const struct tier_block *found, uint32_t parent,
 	       const struct page_range *first, struct load **ret_load)
 {
@@ -96,7 +107,7 @@ int load_begin(struct core *core, uint32_t space_id, const struct tier_block *fo
 	if (r != KVP_OK) {
 		free(load->order);
 		free(load);
-		return r;
+		return r == KVP_NO_SPACE && room_may_come(core) ? -EBUSY : r;
 	}
 	load->groups = page_head_groups(&core->spaces[space_id].schema);
 	order_fill(load);
@@ -177,7 +188,7 @@ void loading_forget(struct core *core, uint32_t block)
 
 /* ---- The begin ---- */
 
-/* Results: KVP_OK, KVP_NO_SPACE, -EAGAIN. */
+/* Results: KVP_OK, KVP_NO_SPACE, -EAGAIN, -EBUSY. */
 static int slots_take(struct load *load)
 {
 	struct core *core = load->core;
@@ -186,7 +197,7 @@ static int slots_take(struct load *load)
 		int r = evict_for_slot(core, page_class(load), &load->slots[load->taken]);
 
 		if (r != KVP_OK)
-			return r;
+			return r == KVP_NO_SPACE && room_may_come(core) ? -EBUSY : r;
 		core->loading_bytes += page_class(load)->slot_bytes;
 	}
 	return KVP_OK;
@@ -197,7 +208,7 @@ int load_continue(struct load *load)
 	int r = load->block ? slots_take(load) : KVP_MISS;
 
 	kvp_assert(!load->ready);
-	if (r == -EAGAIN)
+	if (r < 0)
 		return r;
 	load->ready = true;
 	if (r == KVP_OK)

@@ -4,7 +4,7 @@
  * for them), and has the tier read into them; each page is published when it came and its checksum is right. Readers
  * see pages as they become ready, as those of an append.
  *
- *	load_begin() -> load_continue() until it is not -EAGAIN -> pages, a layer at a time -> load over
+ *	load_begin() -> load_continue() until it is not negative -> pages, a layer at a time -> load over
  *
  * All loads share a window of transfers, and the one that has come least far goes on: when many blocks are loaded,
  * their first layers come before their second, so that who wants a long prefix can begin with its first layer. Small
@@ -48,14 +48,14 @@ bool loading_busy(const struct core *core);
 
 /*
  * Begins to load what tiering_find() found; the parent is resident, or 0. Results: KVP_OK; KVP_NO_SPACE; -EAGAIN (much
- * was evicted; call again); -ENOMEM.
+ * was evicted; call again); -EBUSY (call again when a transfer has ended: there may be room); -ENOMEM.
  */
 int load_begin(struct core *core, uint32_t space_id, const struct tier_block *found, uint32_t parent,
 	       const struct page_range *first, struct load **ret_load);
 
 /*
- * Takes slots, then lets the load take part. Results: -EAGAIN (call again); KVP_OK; KVP_NO_SPACE, KVP_MISS (it went
- * meanwhile): the load is over.
+ * Takes slots, then lets the load take part. Results: -EAGAIN, -EBUSY as load_begin(); KVP_OK; KVP_NO_SPACE, KVP_MISS
+ * (it went meanwhile): the load is over.
  */
 int load_continue(struct load *load);
 

@@ -195,6 +195,7 @@ void tiering_stored(void *context, uint64_t cookie, int result)
 	else
 		b->below = false;
 	block_untie(core, block);
+	core->fetches_blocked = false;
 	core_wake(core);
 }
 

@@ -237,6 +237,9 @@ static void note_status(const struct thread *thread, int status, const char *cal
 	case KVC_STALE:
 		tally_add(thread->worker->torture, TALLY_LATE, 1);
 		break;
+	case KVC_NO_SPACE: /* it is on the tier, and what is resident is pinned */
+		tally_add(thread->worker->torture, TALLY_NO_SPACE, 1);
+		break;
 	case KVC_QUOTA:
 	case KVC_STOPPING:
 		break;

@@ -28,7 +28,7 @@ enum tally {
 	TALLY_TOO_MANY,   /* pins refused: the client's are all in use */
 	TALLY_LOST,       /* calls that found no daemon, or no room */
 	TALLY_APPENDS,    /* blocks stored */
-	TALLY_NO_SPACE,   /* blocks not stored: everything is pinned */
+	TALLY_NO_SPACE,   /* blocks not stored, or not loaded: everything is pinned */
 	TALLY_DELETES,    /* blocks deleted by name, with what descends from them */
 	TALLY_EVICTIONS,  /* blocks evicted by request */
 	TALLY_COUNT

@@ -551,6 +551,34 @@ static void test_no_room_to_load(void **state)
 	scene_end(scene);
 }
 
+/* What is being written cannot be evicted, but soon: a fetch waits for that. */
+static void test_waits_for_room(void **state)
+{
+	struct scene *scene = scene_new(CORE_TIER_ADMIT_ALL, 100);
+	struct rig_peer *other = rig_connect(&scene->rig, 1, 1001, MIB);
+	unsigned replies;
+	char key[8];
+
+	(void)rig_open_small(other, NULL);
+	append(scene, "wanted", NULL, 9);
+	evict_all(scene);
+	scene->rig.tier_held = true;
+	for (unsigned i = 0; i < 32; i++) {
+		(void)snprintf(key, sizeof(key), "k%u", i);
+		append(scene, key, NULL, 1);
+		if (i < 31) /* each user may have half of the arena, "wanted" included */
+			assert_int_equal(rig_fetch(i % 2 ? scene->peer : other, scene->id, key, 60000, NULL), KVP_OK);
+	}
+	replies = scene->peer->n_replies;
+	send_fetch(scene, scene->peer, "wanted", 0, false);
+	assert_int_equal(scene->peer->n_replies, replies);
+	scene->rig.tier_held = false;
+	rig_run(&scene->rig);
+	assert_int_equal(fetched(scene->peer), KVP_OK);
+	rig_audit(&scene->rig);
+	scene_end(scene);
+}
+
 /* The same for an ancestor of what is asked for, when it is memory that is short, and not numbers of blocks. */
 static void test_no_room_for_an_ancestor(void **state)
 {
@@ -605,6 +633,7 @@ int main(void)
 		cmocka_unit_test(test_reclaimed_while_resident),
 		cmocka_unit_test(test_larger_than_ram),
 		cmocka_unit_test(test_no_room_to_load),
+		cmocka_unit_test(test_waits_for_room),
 		cmocka_unit_test(test_no_room_for_an_ancestor),
 	};
 
