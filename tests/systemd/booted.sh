@@ -89,6 +89,25 @@ works() {
 	grep -q ' 1024 from the cache' /run/second
 }
 
+# What works() stored is there after this was done to the service, in another process.
+kept_over() {
+	local before
+	before=$(property MainPID)
+	"$@" && await kvctl status && [ "$(property MainPID)" != "$before" ] &&
+		kvworker --prompt-file "$root/deploy/quickstart/shared.txt" -n 1 2>&1 | tee /run/third &&
+		grep -q ' 1024 from the cache' /run/third
+}
+
+crash() {
+	kill -KILL "$(property MainPID)" && await restarted
+}
+
+# Stopping it, other than restarting it, gives the memory back.
+given_back() {
+	systemctl stop kvpaged.service && is "$(property NFileDescriptorStore)" 0 &&
+		systemctl start kvpaged.service && kvctl --json stats | grep -q '"blocks":0,'
+}
+
 reload() {
 	systemctl reload kvpaged.service &&
 		await eval \
@@ -167,7 +186,12 @@ check "users, directories and configuration as a package makes them" prepare
 check "it starts, with its socket, and says how it is" start
 check "the group may connect, others may not" only_the_group
 check "it is confined" confined
-command -v kvworker >/dev/null && check "workers store and find blocks" works
+if command -v kvworker >/dev/null; then
+	check "workers store and find blocks" works
+	check "blocks stay over a restart" kept_over systemctl restart kvpaged.service
+	check "blocks stay over a crash" kept_over crash
+	check "stopping gives the memory back" given_back
+fi
 check "it reads its configuration again" reload
 check "a client's fault is in the journal, and explained" client_fault
 check "a client starts it" on_demand
