@@ -110,6 +110,12 @@ static inline uint32_t arena_extents_used(const struct arena *arena)
 	return arena->extents_count - arena->extents_free - arena->extents_retired;
 }
 
+/* What slots may take, as large as the arena is to be. */
+static inline uint64_t arena_room_bytes(const struct arena *arena)
+{
+	return arena->extents_limit * KVP_EXTENT_BYTES;
+}
+
 /* What has memory behind it: metadata, and extents that are free or in use. */
 static inline uint64_t arena_held_bytes(const struct arena *arena)
 {

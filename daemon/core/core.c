@@ -145,7 +145,7 @@ struct core *core_free(struct core *core)
 	if (!core)
 		return NULL;
 	kvp_assert(list_empty(&core->sessions) && list_empty(&core->users));
-	kvp_assert(list_empty(&core->loads) && core->storing_bytes == 0);
+	kvp_assert(list_empty(&core->loads) && core->loads_bytes == 0 && core->storing_bytes == 0);
 	for (uint32_t id = 1; id <= KVP_SPACES_MAX; id++)
 		if (core->spaces[id].policy)
 			core->spaces[id].policy->ops->destroy(core->spaces[id].policy);

@@ -311,6 +311,7 @@ struct core {
 	struct deadline store_due;
 	struct list loads;
 	uint64_t loading_bytes; /* slots of loads, not published yet */
+	uint64_t loads_bytes;   /* of the blocks that they are for, whole */
 	uint64_t reading_bytes; /* of pages, under way */
 	struct list fetches;    /* that are to be prepared, in the order of their coming */
 	bool fetches_blocked;   /* until a load or a store ends */

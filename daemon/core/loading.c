@@ -13,8 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is loaded at once: enough to keep a disk busy, and a part of the arena only. */
+/* Slots that wait for their pages: enough to keep a disk busy. */
 #define LOADING_BYTES_MAX (128 * MIB)
+
+/*
+ * Blocks with pages still to come, whole, are at most this part of the arena: they cannot be evicted, so what others
+ * use would have to go for them.
+ */
 #define LOADING_ARENA_SHARE 4
 
 /* Under way at a time, of all loads: more than a disk's queue takes, so that it never runs dry. */
@@ -27,9 +32,9 @@ _Static_assert(READ_BYTES / KVP_SLOT_ALIGN <= READ_PAGES_MAX, "a portion is a la
 
 bool loading_busy(const struct core *core)
 {
-	uint64_t share = core->arena.bytes / LOADING_ARENA_SHARE;
+	uint64_t share = arena_room_bytes(&core->arena) / LOADING_ARENA_SHARE;
 
-	return core->loading_bytes >= (share < LOADING_BYTES_MAX ? share : LOADING_BYTES_MAX);
+	return core->loading_bytes >= LOADING_BYTES_MAX || core->loads_bytes >= share;
 }
 
 static struct size_class *page_class(struct load *load)
@@ -111,6 +116,8 @@ int load_begin(struct core *core, uint32_t space_id, const struct tier_block *fo
 	}
 	load->groups = page_head_groups(&core->spaces[space_id].schema);
 	order_fill(load);
+	load->bytes = (uint64_t)load->page_count * page_class(load)->slot_bytes;
+	core->loads_bytes += load->bytes;
 	core->blocks[load->block].load = load;
 	core->blocks[load->block].below = true;
 	list_push_back(&core->loads, &load->link);
@@ -145,6 +152,7 @@ static void load_end(struct load *load)
 
 	kvp_assert(load->reads == 0);
 	slots_return(load);
+	core->loads_bytes -= load->bytes;
 	/* What was removed meanwhile is not lost, and what the tier has of this key by now is another block. */
 	if (load->lost && block) {
 		core->tier->ops->forget(core->tier, &load->space, key);

@@ -30,6 +30,7 @@ struct load {
 	uint32_t tokens;
 	uint32_t page_bytes;
 	uint32_t page_count;
+	uint64_t bytes;    /* of all its slots */
 	uint32_t taken;    /* slots, so far */
 	uint32_t asked;    /* pages, in the order of `order` */
 	uint32_t reads;    /* calls of the tier under way */

@@ -96,7 +96,7 @@ static bool is_short(const struct core *core)
 {
 	const struct arena *arena = &core->arena;
 	uint64_t percent = core->tier_free_percent;
-	uint64_t bytes = arena->extents_limit * KVP_EXTENT_BYTES;
+	uint64_t bytes = arena_room_bytes(arena);
 	uint64_t unused = arena->extents_free * KVP_EXTENT_BYTES + arena->free_slot_bytes;
 
 	return percent >= 100 || unused < bytes / 100 * percent ||
@@ -105,7 +105,7 @@ static bool is_short(const struct core *core)
 
 static bool is_busy(const struct core *core)
 {
-	uint64_t share = core->arena.bytes / STORING_ARENA_SHARE;
+	uint64_t share = arena_room_bytes(&core->arena) / STORING_ARENA_SHARE;
 
 	return core->storing_bytes >= (share < STORING_BYTES_MAX ? share : STORING_BYTES_MAX);
 }

@@ -529,6 +529,43 @@ static void test_larger_than_ram(void **state)
 	scene_end(scene);
 }
 
+/* However much is wanted at once: what is partly there, and cannot be evicted, is a part of the arena only. */
+static void test_loads_leave_the_rest(void **state)
+{
+	struct scene *scene = calloc(1, sizeof(*scene));
+	Kvpaged__V1__Schema schema;
+	uint64_t most = 0;
+	char key[8];
+
+	assert_non_null(scene);
+	rig_start_tier(&scene->rig, 16 * MIB, 200, &scene->tier, CORE_TIER_ADMIT_ALL, 100);
+	scene->peer = rig_connect(&scene->rig, 0, 1000, MIB);
+	rig_schema(&schema, PAGES, 16, 256);
+	schema.page_heads = 16;
+	scene->id = rig_open(scene->peer, "large", &schema, &scene->space);
+	assert_true(scene->space.page_bytes > 64 * KIB); /* a layer at a time is read */
+	for (unsigned i = 0; i < 32; i++) {
+		(void)snprintf(key, sizeof(key), "k%u", i);
+		append(scene, key, NULL, 1);
+	}
+	evict_all(scene);
+	scene->rig.tier_held = true;
+	for (unsigned i = 0; i < 32; i++) {
+		(void)snprintf(key, sizeof(key), "k%u", i);
+		send_fetch(scene, scene->peer, key, 0, true);
+	}
+	do {
+		uint64_t partial;
+
+		rig_run(&scene->rig);
+		partial = scene->rig.core->spaces[scene->id].totals.blocks_partial;
+		most = partial > most ? partial : most;
+	} while (tier_memory_step(&scene->tier, 0));
+	assert_true(most > 1 && (most - 1) * PAGES * scene->space.page_bytes < 4 * MIB);
+	scene->rig.tier_held = false;
+	scene_end(scene);
+}
+
 /* Nothing can be evicted for what is asked for: that is said, and it stays on the tier. */
 static void test_no_room_to_load(void **state)
 {
@@ -632,6 +669,7 @@ int main(void)
 		cmocka_unit_test(test_deleted_below),
 		cmocka_unit_test(test_reclaimed_while_resident),
 		cmocka_unit_test(test_larger_than_ram),
+		cmocka_unit_test(test_loads_leave_the_rest),
 		cmocka_unit_test(test_no_room_to_load),
 		cmocka_unit_test(test_waits_for_room),
 		cmocka_unit_test(test_no_room_for_an_ancestor),
