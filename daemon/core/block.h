@@ -14,11 +14,7 @@
 #pragma once
 
 #include "daemon/core/internal.h"
-
-struct block_key {
-	const void *bytes;
-	size_t n;
-};
+#include "daemon/core/key.h"
 
 /* The live block, or 0. */
 uint32_t block_find(struct core *core, uint32_t space_id, struct block_key key);

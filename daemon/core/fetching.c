@@ -49,11 +49,6 @@ static struct block_key block_key_of(const struct part *part)
 	return (struct block_key){ .bytes = part->key, .n = part->key_bytes };
 }
 
-static struct tier_key tier_key_of(struct block_key key)
-{
-	return (struct tier_key){ .bytes = key.bytes, .n = key.n };
-}
-
 bool fetching_needed(struct core *core, const Kvpaged__V1__Fetch *body, const struct page_range *range)
 {
 	struct tier_block found;
@@ -67,7 +62,7 @@ bool fetching_needed(struct core *core, const Kvpaged__V1__Fetch *body, const st
 			continue;
 		block = block_find(core, body->space_id, key_of(body->keys[i]));
 		if (block ? core->blocks[block].load && !range_ready(core, block, range)
-			  : tiering_find(core, body->space_id, tier_key_of(key_of(body->keys[i])), &found))
+			  : tiering_find(core, body->space_id, key_of(body->keys[i]), &found))
 			return true;
 	}
 	return false;
@@ -250,7 +245,7 @@ void fetching_load_over(struct load *load, enum kvp_status status)
  * What has to be loaded first for the sake of key: itself, or its highest ancestor that is not resident; and that one's
  * parent, which is, or 0. false: the chain ends in a block that is nowhere.
  */
-static bool first_to_load(struct core *core, uint32_t space_id, struct tier_key key, struct tier_block *ret_found,
+static bool first_to_load(struct core *core, uint32_t space_id, struct block_key key, struct tier_block *ret_found,
 			  uint32_t *ret_parent)
 {
 	uint8_t bytes[KVP_KEY_BYTES_MAX];
@@ -261,10 +256,7 @@ static bool first_to_load(struct core *core, uint32_t space_id, struct tier_key 
 
 		if (!tiering_find(core, space_id, key, &found))
 			return false;
-		parent = found.parent.n == 0
-				 ? 0
-				 : block_find(core, space_id,
-					      (struct block_key){ .bytes = found.parent.bytes, .n = found.parent.n });
+		parent = found.parent.n == 0 ? 0 : block_find(core, space_id, found.parent);
 		if (parent || found.parent.n == 0) {
 			*ret_found = found;
 			*ret_parent = parent;
@@ -272,7 +264,7 @@ static bool first_to_load(struct core *core, uint32_t space_id, struct tier_key 
 		}
 		/* What the tier points to is valid until its next call only. */
 		memcpy(bytes, found.parent.bytes, found.parent.n);
-		key = (struct tier_key){ .bytes = bytes, .n = found.parent.n };
+		key = (struct block_key){ .bytes = bytes, .n = found.parent.n };
 	}
 	return false;
 }
@@ -290,7 +282,7 @@ static int part_load(struct core *core, struct part *part)
 	bool own;
 	int r;
 
-	if (!first_to_load(core, fetching->space_id, tier_key_of(block_key_of(part)), &found, &parent))
+	if (!first_to_load(core, fetching->space_id, block_key_of(part), &found, &parent))
 		return KVP_MISS;
 	if (loading_busy(core))
 		return -EBUSY;

@@ -148,7 +148,7 @@ static void load_end(struct load *load)
 {
 	struct core *core = load->core;
 	uint32_t block = load->block;
-	struct tier_key key = { .bytes = load->key, .n = load->key_bytes };
+	struct block_key key = { .bytes = load->key, .n = load->key_bytes };
 
 	kvp_assert(load->reads == 0);
 	slots_return(load);
@@ -255,7 +255,7 @@ static uint32_t load_portion(struct load *load)
 
 static void load_read(struct core *core, struct load *load)
 {
-	struct tier_key key = { .bytes = load->key, .n = load->key_bytes };
+	struct block_key key = { .bytes = load->key, .n = load->key_bytes };
 	void *memory[READ_PAGES_MAX];
 	uint32_t left = load->page_count - load->asked, portion = load_portion(load);
 	uint32_t n = portion < left ? portion : left;

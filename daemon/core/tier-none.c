@@ -9,7 +9,7 @@ static void none_bind(struct tier *tier, const struct tier_client *client, void 
 {
 }
 
-static bool none_find(struct tier *tier, const struct tier_space *space, struct tier_key key,
+static bool none_find(struct tier *tier, const struct tier_space *space, struct block_key key,
 		      struct tier_block *ret_block)
 {
 	return false;
@@ -21,17 +21,17 @@ static int none_store(struct tier *tier, const struct tier_block *block, const s
 	return KVP_NO_SPACE;
 }
 
-static int none_load(struct tier *tier, const struct tier_space *space, struct tier_key key, const uint32_t *order,
+static int none_load(struct tier *tier, const struct tier_space *space, struct block_key key, const uint32_t *order,
 		     void *const *memory, uint32_t n, uint64_t cookie, uint64_t now_ns)
 {
 	return KVP_MISS;
 }
 
-static void none_remove(struct tier *tier, const struct tier_space *space, struct tier_key key, uint64_t now_ns)
+static void none_remove(struct tier *tier, const struct tier_space *space, struct block_key key, uint64_t now_ns)
 {
 }
 
-static void none_forget(struct tier *tier, const struct tier_space *space, struct tier_key key)
+static void none_forget(struct tier *tier, const struct tier_space *space, struct block_key key)
 {
 }
 

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/core/key.h"
 #include "proto/limits.h"
 
 struct tier;
@@ -28,16 +29,11 @@ struct tier_space {
 	uint8_t digest[16];
 };
 
-struct tier_key {
-	const uint8_t *bytes;
-	size_t n; /* 0: none; at most KVP_KEY_BYTES_MAX */
-};
-
 /* What a tier keeps of a block beside its pages. */
 struct tier_block {
 	struct tier_space space;
-	struct tier_key key;
-	struct tier_key parent; /* n == 0: a root */
+	struct block_key key;
+	struct block_key parent; /* n == 0: a root */
 	uint32_t tokens;
 	uint32_t page_count;
 	uint32_t page_bytes; /* encoded size of each of its pages */
@@ -99,7 +95,7 @@ struct tier_ops {
 	void (*bind)(struct tier *tier, const struct tier_client *client, void *context);
 
 	/* The block, as it was stored; its keys are valid until the next call of the tier. False: it has none. */
-	bool (*find)(struct tier *tier, const struct tier_space *space, struct tier_key key,
+	bool (*find)(struct tier *tier, const struct tier_space *space, struct block_key key,
 		     struct tier_block *ret_block);
 
 	/*
@@ -115,7 +111,7 @@ struct tier_ops {
 	 * wanted; memory[i] takes page order[i]. Both are read during the call only. Results: 0, and n times
 	 * page_loaded(), in any order, then loaded() follow; KVP_MISS; -ENOMEM.
 	 */
-	int (*load)(struct tier *tier, const struct tier_space *space, struct tier_key key, const uint32_t *order,
+	int (*load)(struct tier *tier, const struct tier_space *space, struct block_key key, const uint32_t *order,
 		    void *const *memory, uint32_t n, uint64_t cookie, uint64_t now_ns);
 
 	/*
@@ -124,10 +120,10 @@ struct tier_ops {
 	 * large tree the last ones may be found for a few turns of the loop more. Stays forgotten across restarts,
 	 * but for a crash within the tenth of a second after.
 	 */
-	void (*remove)(struct tier *tier, const struct tier_space *space, struct tier_key key, uint64_t now_ns);
+	void (*remove)(struct tier *tier, const struct tier_space *space, struct block_key key, uint64_t now_ns);
 
 	/* This block was found to be broken when it was loaded. */
-	void (*forget)(struct tier *tier, const struct tier_space *space, struct tier_key key);
+	void (*forget)(struct tier *tier, const struct tier_space *space, struct block_key key);
 
 	/* How long loading so many bytes would take, from what was measured lately and what is queued. */
 	uint64_t (*forecast_ns)(const struct tier *tier, uint64_t bytes);

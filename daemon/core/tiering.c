@@ -112,11 +112,11 @@ static bool is_busy(const struct core *core)
 
 /* ---- Stores ---- */
 
-static struct tier_key key_of_block(const struct core *core, uint32_t block)
+static struct block_key key_of_block(const struct core *core, uint32_t block)
 {
 	const struct kvp_block *shared = shared_block(core, block);
 
-	return (struct tier_key){ .bytes = shared->key, .n = shared->key_bytes };
+	return (struct block_key){ .bytes = shared->key, .n = shared->key_bytes };
 }
 
 static void describe(struct core *core, uint32_t block, struct tier_block *ret_block)
@@ -129,7 +129,7 @@ static void describe(struct core *core, uint32_t block, struct tier_block *ret_b
 	*ret_block = (struct tier_block){
 		.space = space->digest,
 		.key = key_of_block(core, block),
-		.parent = parent ? key_of_block(core, parent) : (struct tier_key){ 0 },
+		.parent = parent ? key_of_block(core, parent) : (struct block_key){ 0 },
 		.tokens = shared->tokens,
 		.page_count = shared->page_count,
 		.page_bytes = bytes,
@@ -253,8 +253,7 @@ bool tiering_resident(void *context, const struct tier_block *described)
 {
 	struct core *core = context;
 	uint32_t space_id = space_of_digest(core, &described->space);
-	struct block_key key = { .bytes = described->key.bytes, .n = described->key.n };
-	uint32_t block = space_id ? block_find(core, space_id, key) : 0;
+	uint32_t block = space_id ? block_find(core, space_id, described->key) : 0;
 	struct block *b = &core->blocks[block];
 
 	if (!block || !b->below || b->storing || !block_complete(core, block))
@@ -265,7 +264,7 @@ bool tiering_resident(void *context, const struct tier_block *described)
 	return true;
 }
 
-bool tiering_find(struct core *core, uint32_t space_id, struct tier_key key, struct tier_block *ret_block)
+bool tiering_find(struct core *core, uint32_t space_id, struct block_key key, struct tier_block *ret_block)
 {
 	const struct space *space = &core->spaces[space_id];
 	struct tier_block found;
@@ -283,7 +282,7 @@ bool tiering_find(struct core *core, uint32_t space_id, struct tier_key key, str
 	return true;
 }
 
-void tiering_remove(struct core *core, uint32_t space_id, struct tier_key key)
+void tiering_remove(struct core *core, uint32_t space_id, struct block_key key)
 {
 	core->tier->ops->remove(core->tier, &core->spaces[space_id].digest, key, core->now_ns);
 }

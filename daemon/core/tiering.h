@@ -37,10 +37,10 @@ void tiering_forget(struct core *core, uint32_t block);
 enum kvp_fate tiering_evict(struct core *core, uint32_t block, enum kvp_fate fate);
 
 /* Somebody wants the block and its descendants gone, wherever they are. key.n == 0: the whole space. */
-void tiering_remove(struct core *core, uint32_t space_id, struct tier_key key);
+void tiering_remove(struct core *core, uint32_t space_id, struct block_key key);
 
 /* What the tier has of this key, if it fits the space. */
-bool tiering_find(struct core *core, uint32_t space_id, struct tier_key key, struct tier_block *ret_block);
+bool tiering_find(struct core *core, uint32_t space_id, struct block_key key, struct tier_block *ret_block);
 
 /* Starts some stores. Returns whether more can be started now. */
 bool tiering_step(struct core *core);

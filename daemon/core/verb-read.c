@@ -174,14 +174,13 @@ static void loadable_count(struct core *core, const Kvpaged__V1__Match *match, c
 	uint64_t bytes = 0;
 
 	for (size_t i = answer->matched; i < match->n_keys; i++, answer->loadable++) {
-		struct tier_key key = { .bytes = match->keys[i].data, .n = match->keys[i].len };
 		struct tier_block found;
 		uint32_t block;
 		enum kvp_status status = look_up(core, match->space_id, match->keys[i], range, &block);
 
 		if (status == KVP_OK || (status == KVP_PARTIAL && is_loading(core, match->space_id, match->keys[i])))
 			continue;
-		if (status != KVP_MISS || !tiering_find(core, match->space_id, key, &found))
+		if (status != KVP_MISS || !tiering_find(core, match->space_id, key_of(match->keys[i]), &found))
 			break;
 		bytes += (uint64_t)found.page_count * found.slot_bytes;
 	}

@@ -41,18 +41,17 @@ static void removal_destroy(struct core *core, struct op *op)
 /* One key. Whether it is done within the budget. */
 static bool delete_one(struct core *core, struct removal *removal, uint32_t *budget)
 {
-	const struct removal_key *key = &removal->keys[removal->next];
-	uint64_t hash = kvp_key_hash(core->arena.header->hash_seed, removal->space_id, key->bytes, key->n);
+	struct block_key key = { removal->keys[removal->next].bytes, removal->keys[removal->next].n };
+	uint64_t hash = kvp_key_hash(core->arena.header->hash_seed, removal->space_id, key.bytes, key.n);
 	uint32_t before = *budget;
-	uint32_t block = index_find(&core->arena, hash, removal->space_id, key->bytes, key->n);
-	struct tier_key tier_key = { .bytes = key->bytes, .n = key->n };
+	uint32_t block = index_find(&core->arena, hash, removal->space_id, key.bytes, key.n);
 	struct tier_block found;
-	bool below = tiering_find(core, removal->space_id, tier_key, &found);
+	bool below = tiering_find(core, removal->space_id, key, &found);
 	bool gone = !block || block_kill_tree(core, block, KVP_FATE_DELETED, budget);
 
 	/* Also what descends from it and is on the tier alone. */
 	if (gone)
-		tiering_remove(core, removal->space_id, tier_key);
+		tiering_remove(core, removal->space_id, key);
 	curve_forget(core, hash);
 	counter_add(core, deleted_total, before - *budget);
 	/* A tree larger than a batch takes several turns: it was there in the first. */
@@ -245,7 +244,7 @@ static enum op_progress drop_step(struct core_session *session, struct op *op)
 	} else {
 		if (!drop_blocks(core, id, drop))
 			return OP_MORE;
-		tiering_remove(core, id, (struct tier_key){ 0 });
+		tiering_remove(core, id, (struct block_key){ 0 });
 		session_close_space(session, id);
 		space_drop(core, id);
 		(void)limbo_collect(core);

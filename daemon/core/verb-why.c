@@ -28,7 +28,7 @@ static void past_fill(struct core *core, uint32_t space_id, ProtobufCBinaryData 
 	struct tier_block found;
 
 	answer->fate = past_find(&core->past, hash, &when_ns);
-	if (tiering_find(core, space_id, (struct tier_key){ .bytes = key.data, .n = key.len }, &found)) {
+	if (tiering_find(core, space_id, key_of(key), &found)) {
 		answer->fate = KVP_FATE_DEMOTED;
 		answer->tokens = found.tokens;
 		answer->page_count = found.page_count;

@@ -101,7 +101,7 @@ void tier_index_detach(struct tier_index *index, struct tier_log_space *space)
 	space->detached = true;
 }
 
-struct tier_entry *tier_index_find(const struct tier_index *index, const struct tier_space *name, struct tier_key key)
+struct tier_entry *tier_index_find(const struct tier_index *index, const struct tier_space *name, struct block_key key)
 {
 	const struct tier_log_space *space = tier_index_space(index, name);
 	uint32_t hash;
@@ -254,7 +254,7 @@ void tier_entry_describe(const struct tier_entry *entry, enum tier_kind kind, st
 	if (kind == TIER_REMOVALS)
 		return;
 	ret_item->checksums = entry->checksums;
-	ret_item->block.parent = (struct tier_key){ parent_of(entry), entry->parent_bytes };
+	ret_item->block.parent = (struct block_key){ parent_of(entry), entry->parent_bytes };
 	ret_item->block.page_count = entry->page_count;
 	ret_item->block.page_bytes = entry->page_bytes;
 	ret_item->block.slot_bytes = (uint32_t)align_up_u64(entry->page_bytes, KVP_SLOT_ALIGN);

@@ -75,7 +75,8 @@ int tier_index_init(struct tier_index *index, uint32_t entries_max, uint64_t see
 /* Frees all that is live; what others hold they free. */
 void tier_index_deinit(struct tier_index *index);
 
-struct tier_entry *tier_index_find(const struct tier_index *index, const struct tier_space *space, struct tier_key key);
+struct tier_entry *tier_index_find(const struct tier_index *index, const struct tier_space *space,
+				   struct block_key key);
 
 struct tier_log_space *tier_index_space(const struct tier_index *index, const struct tier_space *space);
 

@@ -303,9 +303,9 @@ void tier_loads_go_on(struct tier_log *log, struct list *waiting, int result);
 void tier_loads_deinit(struct tier_log *log);
 
 /* remove.c */
-void tier_remove(struct tier_log *log, const struct tier_space *space, struct tier_key key);
+void tier_remove(struct tier_log *log, const struct tier_space *space, struct block_key key);
 /* Until it is known what there is; and then. */
-void tier_remove_later(struct tier_log *log, const struct tier_space *space, struct tier_key key);
+void tier_remove_later(struct tier_log *log, const struct tier_space *space, struct block_key key);
 void tier_remove_early(struct tier_log *log);
 /* Removes descendants in one slice; what is then to be written goes into a record when due, or at once. */
 void tier_removals_expand(struct tier_log *log, uint32_t slice);

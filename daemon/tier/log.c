@@ -115,7 +115,7 @@ static void log_bind(struct tier *tier, const struct tier_client *client, void *
 	tier_work(log);
 }
 
-static bool log_find(struct tier *tier, const struct tier_space *space, struct tier_key key,
+static bool log_find(struct tier *tier, const struct tier_space *space, struct block_key key,
 		     struct tier_block *ret_block)
 {
 	const struct tier_log *log = log_of(tier);
@@ -141,7 +141,7 @@ static int log_store(struct tier *tier, const struct tier_block *block, const st
 	return result;
 }
 
-static int log_load(struct tier *tier, const struct tier_space *space, struct tier_key key, const uint32_t *order,
+static int log_load(struct tier *tier, const struct tier_space *space, struct block_key key, const uint32_t *order,
 		    void *const *memory, uint32_t n, uint64_t cookie, uint64_t now_ns)
 {
 	struct tier_log *log = log_of(tier);
@@ -154,7 +154,7 @@ static int log_load(struct tier *tier, const struct tier_space *space, struct ti
 	return result;
 }
 
-static void log_remove(struct tier *tier, const struct tier_space *space, struct tier_key key, uint64_t now_ns)
+static void log_remove(struct tier *tier, const struct tier_space *space, struct block_key key, uint64_t now_ns)
 {
 	struct tier_log *log = log_of(tier);
 
@@ -168,7 +168,7 @@ static void log_remove(struct tier *tier, const struct tier_space *space, struct
 	tier_work(log);
 }
 
-static void log_forget(struct tier *tier, const struct tier_space *space, struct tier_key key)
+static void log_forget(struct tier *tier, const struct tier_space *space, struct block_key key)
 {
 	struct tier_log *log = log_of(tier);
 	struct tier_entry *entry = log->ready ? tier_index_find(&log->index, space, key) : NULL;

@@ -22,7 +22,7 @@ size_t tier_item_bytes(const struct tier_item *item)
 	return align_up_u64(bytes, 8);
 }
 
-static void key_write(uint8_t **at, const struct tier_key *key)
+static void key_write(uint8_t **at, const struct block_key *key)
 {
 	if (key->n > 0)
 		memcpy(*at, key->bytes, key->n);
@@ -95,8 +95,8 @@ size_t tier_item_read(const void *from, size_t n, struct tier_item *ret_item)
 	ret_item->offset = record->offset;
 	ret_item->checksums = (const uint64_t *)(const void *)(record + 1);
 	memcpy(block->space.digest, record->space, sizeof(record->space));
-	block->key = (struct tier_key){ keys, record->key_bytes };
-	block->parent = (struct tier_key){ keys + record->key_bytes, record->parent_bytes };
+	block->key = (struct block_key){ keys, record->key_bytes };
+	block->parent = (struct block_key){ keys + record->key_bytes, record->parent_bytes };
 	block->tokens = record->tokens;
 	block->page_count = record->page_count;
 	block->page_bytes = record->page_bytes;

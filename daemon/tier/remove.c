@@ -85,7 +85,7 @@ void tier_removals_expand(struct tier_log *log, uint32_t slice)
 	}
 }
 
-void tier_remove(struct tier_log *log, const struct tier_space *space, struct tier_key key)
+void tier_remove(struct tier_log *log, const struct tier_space *space, struct block_key key)
 {
 	struct tier_entry *entry = key.n > 0 ? tier_index_find(&log->index, space, key) : NULL;
 
@@ -106,7 +106,7 @@ void tier_remove(struct tier_log *log, const struct tier_space *space, struct ti
 	expand_later(log, entry);
 }
 
-void tier_remove_later(struct tier_log *log, const struct tier_space *space, struct tier_key key)
+void tier_remove_later(struct tier_log *log, const struct tier_space *space, struct block_key key)
 {
 	const struct tier_block block = { .space = *space, .key = key };
 	struct tier_removals *removals = &log->removals;

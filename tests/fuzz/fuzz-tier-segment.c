@@ -81,7 +81,7 @@ static size_t item_make(uint8_t *to, const uint8_t *from, enum tier_kind kind, u
 	};
 
 	if (kind == TIER_BLOCK) {
-		item.block.parent = (struct tier_key){ from + 2, from[0] / 2 % 2 };
+		item.block.parent = (struct block_key){ from + 2, from[0] / 2 % 2 };
 		item.block.tokens = 1u + from[3];
 		item.block.page_count = from[4] > 250 ? from[4] : from[4] % 8;
 		item.block.page_bytes = 1u + from[5] * (from[0] > 250 ? 2048u : 8u);

@@ -49,12 +49,12 @@ static struct tier_memory *of(const struct tier *tier)
 	return (struct tier_memory *)tier;
 }
 
-static bool key_is(const uint8_t *bytes, size_t n, struct tier_key key)
+static bool key_is(const uint8_t *bytes, size_t n, struct block_key key)
 {
 	return n == key.n && (n == 0 || memcmp(bytes, key.bytes, n) == 0);
 }
 
-static struct tier_memory_block *find(struct tier_memory *tier, const struct tier_space *space, struct tier_key key)
+static struct tier_memory_block *find(struct tier_memory *tier, const struct tier_space *space, struct block_key key)
 {
 	for (struct tier_memory_block *at = tier->blocks; at; at = at->next)
 		if (!at->dead && memcmp(&at->space, space, sizeof(*space)) == 0 && key_is(at->key, at->key_n, key))
@@ -100,7 +100,7 @@ static void memory_bind(struct tier *tier, const struct tier_client *client, voi
 	of(tier)->context = context;
 }
 
-static bool memory_find(struct tier *tier, const struct tier_space *space, struct tier_key key,
+static bool memory_find(struct tier *tier, const struct tier_space *space, struct block_key key,
 			struct tier_block *ret_block)
 {
 	struct tier_memory_block *block = find(of(tier), space, key);
@@ -173,7 +173,7 @@ static int memory_store(struct tier *tier, const struct tier_block *described, c
 	return 0;
 }
 
-static int memory_load(struct tier *tier, const struct tier_space *space, struct tier_key key, const uint32_t *order,
+static int memory_load(struct tier *tier, const struct tier_space *space, struct block_key key, const uint32_t *order,
 		       void *const *destinations, uint32_t n, uint64_t cookie, uint64_t now_ns)
 {
 	struct tier_memory *memory = of(tier);
@@ -194,7 +194,7 @@ static int memory_load(struct tier *tier, const struct tier_space *space, struct
 	return 0;
 }
 
-static void remove_tree(struct tier_memory *tier, const struct tier_space *space, struct tier_key key)
+static void remove_tree(struct tier_memory *tier, const struct tier_space *space, struct block_key key)
 {
 	for (struct tier_memory_block *at = tier->blocks; at; at = at->next) {
 		if (at->dead || memcmp(&at->space, space, sizeof(*space)) != 0)
@@ -203,18 +203,18 @@ static void remove_tree(struct tier_memory *tier, const struct tier_space *space
 			at->dead = true;
 		} else if (key_is(at->parent, at->parent_n, key)) {
 			at->dead = true;
-			remove_tree(tier, space, (struct tier_key){ at->key, at->key_n });
+			remove_tree(tier, space, (struct block_key){ at->key, at->key_n });
 		}
 	}
 }
 
-static void memory_remove(struct tier *tier, const struct tier_space *space, struct tier_key key, uint64_t now_ns)
+static void memory_remove(struct tier *tier, const struct tier_space *space, struct block_key key, uint64_t now_ns)
 {
 	remove_tree(of(tier), space, key);
 	sweep(of(tier));
 }
 
-static void memory_forget(struct tier *tier, const struct tier_space *space, struct tier_key key)
+static void memory_forget(struct tier *tier, const struct tier_space *space, struct block_key key)
 {
 	struct tier_memory_block *block = find(of(tier), space, key);
 

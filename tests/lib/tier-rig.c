@@ -49,7 +49,7 @@ static void block_make(const struct tier_rig *rig, uint32_t space, uint32_t numb
 		.page_bytes = rig->page_bytes ? rig->page_bytes : 700 + number % 5 * 600,
 	};
 	if (parent > 0)
-		ret_block->parent = (struct tier_key){ keys + 8, key_write(parent, keys + 8) };
+		ret_block->parent = (struct block_key){ keys + 8, key_write(parent, keys + 8) };
 	ret_block->slot_bytes = (uint32_t)align_up_u64(ret_block->page_bytes, KVP_SLOT_ALIGN);
 }
 
@@ -321,7 +321,7 @@ int tier_rig_load_begin(struct tier_rig *rig, uint32_t space, uint32_t number)
 	uint32_t order[64];
 	void *memory[64];
 	uint8_t key[8];
-	struct tier_key wanted = { key, key_write(number, key) };
+	struct block_key wanted = { key, key_write(number, key) };
 	int result;
 
 	if (!rig->tier->ops->find(rig->tier, &name, wanted, &block))
@@ -355,7 +355,7 @@ bool tier_rig_find(struct tier_rig *rig, uint32_t space, uint32_t number)
 	struct tier_block block;
 	uint8_t key[8];
 
-	return rig->tier->ops->find(rig->tier, &name, (struct tier_key){ key, key_write(number, key) }, &block);
+	return rig->tier->ops->find(rig->tier, &name, (struct block_key){ key, key_write(number, key) }, &block);
 }
 
 void tier_rig_remove(struct tier_rig *rig, uint32_t space, uint32_t number)
@@ -363,14 +363,14 @@ void tier_rig_remove(struct tier_rig *rig, uint32_t space, uint32_t number)
 	struct tier_space name = space_name(space);
 	uint8_t key[8];
 
-	rig->tier->ops->remove(rig->tier, &name, (struct tier_key){ key, key_write(number, key) }, rig->now_ns);
+	rig->tier->ops->remove(rig->tier, &name, (struct block_key){ key, key_write(number, key) }, rig->now_ns);
 }
 
 void tier_rig_remove_space(struct tier_rig *rig, uint32_t space)
 {
 	struct tier_space name = space_name(space);
 
-	rig->tier->ops->remove(rig->tier, &name, (struct tier_key){ NULL, 0 }, rig->now_ns);
+	rig->tier->ops->remove(rig->tier, &name, (struct block_key){ NULL, 0 }, rig->now_ns);
 }
 
 void tier_rig_forget(struct tier_rig *rig, uint32_t space, uint32_t number)
@@ -378,7 +378,7 @@ void tier_rig_forget(struct tier_rig *rig, uint32_t space, uint32_t number)
 	struct tier_space name = space_name(space);
 	uint8_t key[8];
 
-	rig->tier->ops->forget(rig->tier, &name, (struct tier_key){ key, key_write(number, key) });
+	rig->tier->ops->forget(rig->tier, &name, (struct block_key){ key, key_write(number, key) });
 }
 
 struct tier_stats tier_rig_stats(const struct tier_rig *rig)

@@ -403,7 +403,7 @@ static void test_reclaimed_while_loading(void **state)
 	append(scene, "a", NULL, 5);
 	assert_int_equal(rig_fetch(scene->peer, scene->id, "a", 1, NULL), KVP_OK);
 	assert_true(core->tier->ops->find(core->tier, &core->spaces[scene->id].digest,
-					  (struct tier_key){ (void *)"a", 1 }, &found));
+					  (struct block_key){ (void *)"a", 1 }, &found));
 	scene->tier.blocks_max = 0; /* it is to be stored again, and has to wait */
 	assert_true(scene->tier.client->resident(scene->tier.context, &found));
 	scene->rig.tier_held = false;
