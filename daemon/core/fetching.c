@@ -49,25 +49,6 @@ static struct block_key block_key_of(const struct part *part)
 	return (struct block_key){ .bytes = part->key, .n = part->key_bytes };
 }
 
-bool fetching_needed(struct core *core, const Kvpaged__V1__Fetch *body, const struct page_range *range)
-{
-	struct tier_block found;
-
-	if (!tiering_present(core))
-		return false; /* nothing is ever loaded: no key needs to be looked up twice */
-	for (size_t i = 0; i < body->n_keys; i++) {
-		uint32_t block;
-
-		if (!key_valid(body->keys[i]))
-			continue;
-		block = block_find(core, body->space_id, key_of(body->keys[i]));
-		if (block ? core->blocks[block].load && !range_ready(core, block, range)
-			  : tiering_find(core, body->space_id, key_of(body->keys[i]), &found))
-			return true;
-	}
-	return false;
-}
-
 /* ---- Life ---- */
 
 enum verb_result fetching_begin(struct core_session *session, const Request *request, const struct page_range *range,

@@ -16,9 +16,6 @@
 
 #include "daemon/core/loading.h"
 
-/* Whether some key's block is not resident as wanted, but is being loaded or could be. */
-bool fetching_needed(struct core *core, const Kvpaged__V1__Fetch *body, const struct page_range *range);
-
 /* Takes the request over, which is checked. VERB_QUEUED; or VERB_REPLY, failed for want of memory. */
 enum verb_result fetching_begin(struct core_session *session, const Request *request, const struct page_range *range,
 				uint32_t ttl_ms, Reply *reply);

@@ -11,21 +11,28 @@
 
 #include "base/units.h"
 
-/* Whether the block at this key has the wanted pages. */
+/* Whether the block at this key, which goes to ret_block (0: there is none), has the wanted pages. */
 static enum kvp_status look_up(struct core *core, uint32_t space_id, ProtobufCBinaryData key,
 			       const struct page_range *range, uint32_t *ret_block)
 {
-	uint32_t block;
-
+	*ret_block = 0;
 	if (!key_valid(key))
 		return KVP_INVALID;
-	block = block_find(core, space_id, key_of(key));
-	if (!block)
+	*ret_block = block_find(core, space_id, key_of(key));
+	if (!*ret_block)
 		return KVP_MISS;
-	if (!range_ready(core, block, range))
-		return KVP_PARTIAL;
-	*ret_block = block;
-	return KVP_OK;
+	return range_ready(core, *ret_block, range) ? KVP_OK : KVP_PARTIAL;
+}
+
+/* Whether a key that look_up() found like this is being brought up, or could be. */
+static bool is_loadable(struct core *core, uint32_t space_id, ProtobufCBinaryData key, enum kvp_status status,
+			uint32_t block)
+{
+	struct tier_block found;
+
+	if (status == KVP_PARTIAL)
+		return core->blocks[block].load;
+	return status == KVP_MISS && tiering_find(core, space_id, key_of(key), &found);
 }
 
 /* Checks what Fetch and Match share. NULL with the reply failed. */
@@ -88,14 +95,31 @@ void fetch_deliver(struct core_session *session, uint32_t block, const struct pa
 	item->tokens = shared_block(core, block)->tokens;
 }
 
-/* ttl_ms 0: without a lease. */
+/* Looks all keys up, into the reply that is being made. false: some have to be waited for, and are to be. */
+static bool fetch_look(struct core *core, const Kvpaged__V1__Fetch *fetch, const struct page_range *range)
+{
+	for (size_t i = 0; i < fetch->n_keys; i++) {
+		Kvpaged__V1__FetchItem *item = &core->scratch.fetch_items[i];
+		enum kvp_status status;
+
+		kvpaged__v1__fetch_item__init(item);
+		status = look_up(core, fetch->space_id, fetch->keys[i], range, &item->block);
+		if (!fetch->resident_only && is_loadable(core, fetch->space_id, fetch->keys[i], status, item->block))
+			return false;
+		item->status = status;
+		core->scratch.fetch_item_pointers[i] = item;
+	}
+	return true;
+}
+
+/* Delivers one that was looked up, or counts it. ttl_ms 0: without a lease. */
 static void fetch_one(struct core_session *session, const Kvpaged__V1__Fetch *fetch, ProtobufCBinaryData key,
 		      const struct page_range *range, uint32_t ttl_ms, Kvpaged__V1__FetchItem *item)
 {
 	struct core *core = session->core;
-	uint32_t block = 0;
+	uint32_t block = item->block;
 
-	item->status = look_up(core, fetch->space_id, key, range, &block);
+	item->block = 0;
 	if (item->status == KVP_MISS)
 		fetch_count_miss(core, fetch->space_id, key_of(key));
 	if (item->status == KVP_PARTIAL)
@@ -118,13 +142,10 @@ enum verb_result verb_fetch(struct core_session *session, const Request *request
 		ttl_ms = core->limits.lease_ttl_ms_max;
 	if (fetch->no_lease)
 		ttl_ms = 0;
-	if (!fetch->resident_only && fetching_needed(core, fetch, &range))
+	if (!fetch_look(core, fetch, &range))
 		return fetching_begin(session, request, &range, ttl_ms, reply);
-	for (size_t i = 0; i < fetch->n_keys; i++) {
-		kvpaged__v1__fetch_item__init(&core->scratch.fetch_items[i]);
+	for (size_t i = 0; i < fetch->n_keys; i++)
 		fetch_one(session, fetch, fetch->keys[i], &range, ttl_ms, &core->scratch.fetch_items[i]);
-		core->scratch.fetch_item_pointers[i] = &core->scratch.fetch_items[i];
-	}
 	answer.n_items = fetch->n_keys;
 	answer.items = core->scratch.fetch_item_pointers;
 	reply->verb_case = KVPAGED__V1__REPLY__VERB_FETCH;
@@ -150,11 +171,6 @@ enum verb_result verb_release(struct core_session *session, const Request *reque
 	return reply_items(session, reply, core->scratch.item_status, release->n_lease_ids);
 }
 
-static bool is_loading(struct core *core, uint32_t space_id, ProtobufCBinaryData key)
-{
-	return core->blocks[block_find(core, space_id, key_of(key))].load;
-}
-
 static void match_count(struct core *core, size_t asked, size_t matched)
 {
 	counter_add(core, match_hits_total, matched);
@@ -178,7 +194,7 @@ static void loadable_count(struct core *core, const Kvpaged__V1__Match *match, c
 		uint32_t block;
 		enum kvp_status status = look_up(core, match->space_id, match->keys[i], range, &block);
 
-		if (status == KVP_OK || (status == KVP_PARTIAL && is_loading(core, match->space_id, match->keys[i])))
+		if (status == KVP_OK || (status == KVP_PARTIAL && core->blocks[block].load))
 			continue;
 		if (status != KVP_MISS || !tiering_find(core, match->space_id, key_of(match->keys[i]), &found))
 			break;
