@@ -15,6 +15,7 @@
 #include "tests/bench/measure.h"
 #include "tests/bench/report.h"
 #include "tests/bench/spawn.h"
+#include "tests/bench/uring.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -323,25 +324,15 @@ static void clean(const struct bench *bench)
 	(void)rmdir(bench->directory);
 }
 
-/* What this machine has: fio, and whether a disk that may choose takes io_uring. */
-static int look_around(struct bench *bench)
+/* What this machine has. */
+static void look_around(struct bench *bench)
 {
-	struct disk_options options = { .directory = bench->directory, .file_bytes = bench->file_bytes,
-					.files_max = FILES, .loop = &bench->loop, .log = &bench->log, .depth = DEPTH };
-	struct host_error error;
-	struct disk *disk;
-	bool has;
+	bool has = uring_there(bench->directory);
 
-	if (disk_open(&options, &disk, &error) < 0)
-		return bench_error("%s", error.text);
-	has = strcmp(disk->ops->engine, "io_uring") == 0;
-	disk_close(disk);
-	(void)uv_run(&bench->loop, UV_RUN_DEFAULT);
 	bench->there[RUNNER_FIO] = spawn_there("fio");
 	bench->there[RUNNER_IO_URING] = has;
 	bench->there[RUNNER_PLAIN] = has;
 	bench->there[RUNNER_THREADS] = true;
-	return 0;
 }
 
 static int run_in_directory(struct bench *bench)
@@ -354,9 +345,8 @@ static int run_in_directory(struct bench *bench)
 	log_init(&bench->log, STDERR_FILENO, LOG_LEVEL_WARNING);
 	for (uint64_t i = 0; i < DEPTH * BLOCK_BYTES; i++) /* zeros might be stored as nothing */
 		bench->memory[i] = (uint8_t)((bench->random = bench->random * 69069 + 1) >> 16);
-	status = look_around(bench);
-	if (status == 0)
-		status = run_rounds(bench);
+	look_around(bench);
+	status = run_rounds(bench);
 	if (status == 0)
 		report_all(bench);
 	(void)uv_loop_close(&bench->loop);

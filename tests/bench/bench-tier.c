@@ -7,6 +7,7 @@
 #include "tests/bench/report.h"
 #include "tests/bench/spawn.h"
 #include "tests/bench/tier.h"
+#include "tests/bench/uring.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -63,6 +64,21 @@ static bool fio_there(void)
 	return false;
 }
 
+static bool uring_usable(const struct tier_bench *bench)
+{
+	char path[512];
+	bool there;
+
+	(void)snprintf(path, sizeof(path), "%s/probe", bench->directory);
+	there = uring_there(path);
+	tier_directory_remove(path);
+	if (!there)
+		(void)fputs("kvbench: figures of io_uring are left out, and requests are measured with threads: it is "
+			    "refused here\n",
+			    stderr);
+	return there;
+}
+
 static void clean_up(struct tier_bench *bench)
 {
 	char fio_file[512];
@@ -82,7 +98,10 @@ static int run(const struct bench_options *options)
 
 	report_begin("tier", options->json, about);
 	status = make_directory(&bench);
-	bench.fio = status == 0 && fio_there();
+	if (status == 0) {
+		bench.fio = fio_there();
+		bench.uring = uring_usable(&bench);
+	}
 	for (size_t i = 0; i < N_PARTS && status == 0; i++)
 		if (bench_wants(options->part, parts[i].name))
 			status = parts[i].run(&bench);

@@ -30,6 +30,11 @@ const struct tier_shape tier_shapes[TIER_SHAPES] = {
 
 /* --- Daemons -------------------------------------------------------------------------------------- */
 
+bool tier_left_out(const struct tier_bench *bench, const struct tier_daemon *daemon)
+{
+	return !bench->uring && strcmp(daemon->engine, "io_uring") == 0;
+}
+
 int tier_daemon_start(const struct tier_bench *bench, struct tier_daemon *daemon, uint64_t arena_bytes,
 		      uint64_t tier_bytes, uint64_t segment_bytes)
 {
@@ -46,7 +51,7 @@ int tier_daemon_start(const struct tier_bench *bench, struct tier_daemon *daemon
 	return bench_server_start(&daemon->server, &options);
 }
 
-static void remove_files(const char *path)
+void tier_directory_remove(const char *path)
 {
 	DIR *directory = opendir(path);
 	const struct dirent *entry;
@@ -62,7 +67,7 @@ void tier_daemon_stop(struct tier_daemon *daemon)
 {
 	bench_server_stop(&daemon->server);
 	if (daemon->directory[0])
-		remove_files(daemon->directory);
+		tier_directory_remove(daemon->directory);
 	daemon->directory[0] = '\0';
 }
 

@@ -17,7 +17,8 @@
 #define SEGMENT_BYTES (64 * MIB)
 #define FIO_TRANSFER (64 * KIB)
 #define TARGET 0.85
-#define DAEMONS 3
+
+enum { URING, THREADS, CACHED, DAEMONS };
 
 struct reads {
 	struct tier_bench *bench;
@@ -30,9 +31,9 @@ struct reads {
 };
 
 static const struct tier_daemon daemons_of_reads[DAEMONS] = {
-	{ .name = "uring", .engine = "io_uring", .direct = "yes", .admit = "all" },
-	{ .name = "threads", .engine = "threads", .direct = "yes", .admit = "all" },
-	{ .name = "cached", .engine = "io_uring", .direct = "no", .admit = "all" },
+	[URING] = { .name = "uring", .engine = "io_uring", .direct = "yes", .admit = "all" },
+	[THREADS] = { .name = "threads", .engine = "threads", .direct = "yes", .admit = "all" },
+	[CACHED] = { .name = "cached", .engine = "io_uring", .direct = "no", .admit = "all" },
 };
 
 static int fill(struct reads *reads, unsigned i)
@@ -145,7 +146,7 @@ static int limit(struct reads *reads, uint32_t transfer_bytes, const char *name,
 
 static int limits(struct reads *reads)
 {
-	const struct tier_client *client = &reads->clients[0];
+	const struct tier_client *client = &reads->clients[THREADS];
 	uint32_t page = (uint32_t)(client->bytes / client->pages);
 	double rate;
 
@@ -159,9 +160,12 @@ static int rounds(struct reads *reads)
 	for (uint64_t round = 0; round < reads->bench->options->rounds; round++) {
 		if (reads->bench->fio && limits(reads) != 0)
 			return 1;
-		for (unsigned i = 0; i < DAEMONS; i++)
+		for (unsigned i = 0; i < DAEMONS; i++) {
+			if (tier_left_out(reads->bench, &daemons_of_reads[i]))
+				continue;
 			if (prefetch(reads, i) != 0 || fetch(reads, i, false) != 0 || fetch(reads, i, true) != 0)
 				return 1;
+		}
 	}
 	return 0;
 }
@@ -172,7 +176,8 @@ static int run(struct reads *reads)
 
 	for (unsigned i = 0; i < DAEMONS && status == 0; i++) {
 		reads->daemons[i] = daemons_of_reads[i];
-		status = fill(reads, i);
+		if (!tier_left_out(reads->bench, &reads->daemons[i]))
+			status = fill(reads, i);
 	}
 	if (status == 0)
 		status = rounds(reads);

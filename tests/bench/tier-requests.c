@@ -220,6 +220,8 @@ static int start(struct requests *requests, unsigned i)
 	struct tier_flow *flow;
 
 	requests->daemons[i] = daemons_of_requests[i];
+	if (tier_left_out(requests->bench, &requests->daemons[i]))
+		requests->daemons[i].engine = "threads";
 	if (tier_daemon_start(requests->bench, &requests->daemons[i], arena_bytes, tier_bytes, SEGMENT_BYTES) != 0 ||
 	    tier_client_open(client, &requests->daemons[i], &tier_shapes[0]) != 0)
 		return 1;

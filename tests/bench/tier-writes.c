@@ -146,7 +146,8 @@ static int rounds(struct writes *writes)
 		if (writes->bench->fio && limits(writes) != 0)
 			return 1;
 		for (unsigned i = 0; i < DAEMONS; i++)
-			if ((i == DAEMONS - 1 ? drain(writes, i) : append(writes, i)) != 0)
+			if (!tier_left_out(writes->bench, &daemons_of_writes[i]) &&
+			    (i == DAEMONS - 1 ? drain(writes, i) : append(writes, i)) != 0)
 				return 1;
 	}
 	return 0;
@@ -178,6 +179,8 @@ static int run(struct writes *writes)
 
 	for (unsigned i = 0; i < DAEMONS && status == 0; i++) {
 		writes->daemons[i] = daemons_of_writes[i];
+		if (tier_left_out(writes->bench, &writes->daemons[i]))
+			continue;
 		status = tier_daemon_start(writes->bench, &writes->daemons[i], writes->arena_bytes,
 					   2 * writes->arena_bytes, SEGMENT_BYTES);
 		if (status == 0)

@@ -69,8 +69,15 @@ struct tier_bench {
 	const struct bench_options *options;
 	struct tier_table table;
 	char directory[480]; /* private, on the disk */
-	bool fio; /* is there */
+	bool fio;   /* is there */
+	bool uring; /* likewise io_uring */
 };
+
+/* Whether this daemon's figures have to be missed, as it is to use io_uring. */
+bool tier_left_out(const struct tier_bench *bench, const struct tier_daemon *daemon);
+
+/* Removes a directory with the files in it. */
+void tier_directory_remove(const char *path);
 
 /* Starts the daemon. Results here and below: 0, or 1 after a line on stderr. */
 int tier_daemon_start(const struct tier_bench *bench, struct tier_daemon *daemon, uint64_t arena_bytes,
