@@ -83,8 +83,11 @@ class Run:
             greedy.measure(self.model, self.client, self.prompts, caches, self.results, progress, self.plan["tokens"])
 
     def follow(self):
-        if self.results.get("greedy", "exact") is None:
-            sys.exit("evaluate.py: the stage follow needs the stage greedy before it")
+        without = [number for number, (_, row) in enumerate(self.prompts)
+                   if not self.results.has("greedy", "exact", str(number), tokens=row)]
+        if without:
+            sys.exit(f"evaluate.py: the stage follow needs the stage greedy before it; {len(without)} of "
+                     f"{len(self.prompts)} prompts are without, or their text has changed")
         caches = self.args.caches or self.plan["follow"]
         with Progress("teacher forcing", len(self.prompts) * len(caches)) as progress:
             greedy.measure_follow(self.model, self.client, self.prompts, caches, self.results, progress)

@@ -92,7 +92,8 @@ def measure_follow(model, client, prompts, caches, results, progress):
     with torch.inference_mode():
         for name in caches:
             for batch, rows, starts in work.missing(name):
-                exact = [results.get("greedy", "exact", str(number))["tokens"] for number in batch]
+                exact = [results.get("greedy", "exact", str(number), tokens=row)["tokens"]
+                         for number, row in zip(batch, rows)]
                 cache = _cache(model, client, name, starts, max(map(len, rows)) + len(exact[0]))
                 for number, expected, got in zip(batch, exact, _follow(model, rows, exact, cache, starts)):
                     at = [place for place, (a, b) in enumerate(zip(expected, got, strict=True)) if a != b]

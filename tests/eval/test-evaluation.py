@@ -84,6 +84,8 @@ class Evaluation:
         """wrong arguments are named"""
         status, said = run([*self.command, "--stages", "nonsense"])
         assert status != 0 and "nonsense" in said, said
+        status, said = run([*self.command, "--work", os.path.join(self.work, "alone"), "--stages", "follow"])
+        assert status != 0 and "needs the stage greedy before it; 3 of 3 prompts" in said, said
 
     def test_cache_of_transformers(self):
         """client/python/tests/test_transformers.py"""
