@@ -15,7 +15,7 @@ branches=0
 
 # What drives the core: by itself, under random work, and from outside.
 tests=(arena core core-audit core-blocks core-curve core-events core-hazard core-intake core-mrc core-no-memory
-	core-random core-recover core-refusals core-resize core-tier deadline index policy-lru fuzz-core)
+	core-loads core-random core-recover core-refusals core-resize core-tier deadline index policy-lru fuzz-core)
 
 # Branches that only a bug of our own takes.
 contracts='.*kvp_(assert|implies|unreachable)\(.*'
