@@ -18,7 +18,7 @@
 #include "proto/verbs.h"
 
 #define KVP_ARENA_MAGIC UINT64_C(0x414e4552414b564b) /* "KVKARENA" */
-#define KVP_LAYOUT_VERSION 5
+#define KVP_LAYOUT_VERSION 6
 
 #define KVP_HEADER_BYTES 4096
 #define KVP_EXTENT_BYTES (UINT64_C(2) << 20)
@@ -50,7 +50,7 @@ struct kvp_arena_header {
 	uint32_t buckets_count; /* a power of two */
 	uint32_t blocks_count;
 	uint32_t extents_count;
-	uint32_t reserved;
+	_Atomic uint32_t loading; /* 1: a disk may be asked to write into memory that is no page yet */
 };
 _Static_assert(sizeof(struct kvp_arena_header) == 104, "shared layout");
 _Static_assert(offsetof(struct kvp_arena_header, incarnation) == 24, "shared layout");

@@ -142,10 +142,11 @@ const char *arena_fault(const void *base, uint64_t bytes, uint32_t blocks_max)
 		return "it has tables for another number of blocks";
 	if (header->incarnation == 0)
 		return "its header names no incarnation";
-	/* Counters may have become more; everything else is where it would be laid. */
+	/* Counters may have become more, loads may have been under way; everything else is where it would be laid. */
 	right.incarnation = header->incarnation;
 	right.hash_seed = header->hash_seed;
 	right.counters_count = header->counters_count;
+	right.loading = header->loading & 1;
 	return memcmp(&right, header, sizeof(right)) == 0 ? NULL : "its header is damaged";
 }
 

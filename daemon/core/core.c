@@ -3,6 +3,7 @@
 #include "daemon/core/curve.h"
 #include "daemon/core/events.h"
 #include "daemon/core/hazard.h"
+#include "daemon/core/loading.h"
 #include "daemon/core/recover.h"
 #include "daemon/core/resize.h"
 #include "daemon/core/stats.h"
@@ -201,6 +202,7 @@ void core_tick(struct core *core, uint64_t now_ns)
 void core_stop(struct core *core)
 {
 	core->stopping = true;
+	loading_note(core); /* the grace that it was written for may be over */
 }
 
 bool core_stopped(struct core *core)

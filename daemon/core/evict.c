@@ -5,6 +5,7 @@
 #include "base/contract.h"
 #include "daemon/core/block.h"
 #include "daemon/core/hazard.h"
+#include "daemon/core/loading.h"
 #include "daemon/core/tiering.h"
 
 #include <errno.h>
@@ -92,8 +93,7 @@ bool evict_for_room(struct core *core, unsigned *evicted)
 
 int evict_for_slot(struct core *core, struct size_class *size_class, uint64_t *ret_offset)
 {
-	/* A transfer that the process before began may still come in, into a slot that nobody has now. */
-	if (hazard_grace(core) && tiering_present(core))
+	if (loading_strays(core))
 		return KVP_NO_SPACE;
 	for (unsigned evicted = 0; evicted <= EVICT_BATCH;) {
 		uint64_t offset = arena_slot_take(&core->arena, size_class);

@@ -290,6 +290,7 @@ struct core {
 	uint32_t blocks_named;
 	uint64_t scanned_ns;
 	uint64_t grace_end_ns; /* until then readers may pin of whom we do not know */
+	bool strays;           /* until then also loads of the process before may come in; see loading.h */
 	uint64_t touches_fresh;
 	uint64_t drain_ms;
 

@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "daemon/core/evict.h"
 #include "daemon/core/fetching.h"
+#include "daemon/core/hazard.h"
 #include "daemon/core/stats.h"
 #include "daemon/core/tiering.h"
 
@@ -29,6 +30,17 @@
 #define READ_BYTES (UINT32_C(128) << 10)
 #define READ_PAGES_MAX KVP_KV_HEADS_MAX
 _Static_assert(READ_BYTES / KVP_SLOT_ALIGN <= READ_PAGES_MAX, "a portion is a layer or READ_BYTES");
+
+bool loading_strays(const struct core *core)
+{
+	return core->strays && hazard_grace(core);
+}
+
+void loading_note(struct core *core)
+{
+	atomic_store_explicit(&core->arena.header->loading, !list_empty(&core->loads) || loading_strays(core),
+			      memory_order_release);
+}
 
 bool loading_busy(const struct core *core)
 {
@@ -121,6 +133,7 @@ int load_begin(struct core *core, uint32_t space_id, const struct tier_block *fo
 	core->blocks[load->block].load = load;
 	core->blocks[load->block].below = true;
 	list_push_back(&core->loads, &load->link);
+	loading_note(core);
 	*ret_load = load;
 	return KVP_OK;
 }
@@ -163,6 +176,7 @@ static void load_end(struct load *load)
 		histogram_add(core->arena.counters->tier_load_seconds, core_clock_ns(core) - load->begin_ns);
 	}
 	list_unlink(&load->link);
+	loading_note(core);
 	if (block) {
 		core->blocks[block].load = NULL;
 		/* Otherwise as it is: the tier may have dropped its copy since an append brought the last page. */

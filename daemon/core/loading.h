@@ -13,6 +13,10 @@
  * Slots belong to the load until their page is published, and then to the block. So a block may be deleted while it is
  * loaded: its load goes on for nobody, and gives its slots back when the tier has done with them.
  *
+ * Strays: the kernel may still bring in what a process that was killed had asked the disk for, into slots that nobody
+ * has now. So the arena tells the next process whether loads were under way, and that one takes no slots until its
+ * grace is over (hazard.h), in which all of them come in.
+ *
  * A page that is lost or broken ends the block: it is a miss, and the tier forgets it.
  */
 #pragma once
@@ -43,6 +47,12 @@ struct load {
 	uint32_t *order;
 	uint64_t slots[]; /* by page; 0: it has none any more */
 };
+
+/* Whether strays may come in. */
+bool loading_strays(const struct core *core);
+
+/* Writes down for the next process whether loads are under way. */
+void loading_note(struct core *core);
 
 /* Whether loads have so much memory under way that the next has to wait for one to end. */
 bool loading_busy(const struct core *core);

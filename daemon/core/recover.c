@@ -303,6 +303,7 @@ int recover(struct core *core)
 	if (recovery.findings && recovery.path)
 		r = hazard_grace_begin(core);
 	if (r == 0) {
+		core->strays = core->arena.header->loading;
 		counters_clear(core);
 		spaces_take(core);
 		index_clear(&core->arena);

@@ -55,7 +55,8 @@ void tiering_deinit(struct core *core)
 	free(core->transfer);
 }
 
-bool tiering_present(const struct core *core)
+/* Whether there is a tier. */
+static bool is_present(const struct core *core)
 {
 	return core->transfer != NULL;
 }
@@ -66,7 +67,7 @@ static void admit(struct core *core, uint32_t block)
 {
 	struct block *b = &core->blocks[block];
 
-	if (!tiering_present(core) || b->below || !list_empty(&b->to_store))
+	if (!is_present(core) || b->below || !list_empty(&b->to_store))
 		return;
 	list_push_back(&core->to_store, &b->to_store);
 	core_wake(core);
@@ -219,7 +220,7 @@ enum kvp_fate tiering_evict(struct core *core, uint32_t block, enum kvp_fate fat
 {
 	const struct block *b = &core->blocks[block];
 
-	if (!tiering_present(core))
+	if (!is_present(core))
 		return fate;
 	if (is_below(core, block))
 		return KVP_FATE_DEMOTED;

@@ -21,9 +21,6 @@
 int tiering_init(struct core *core, const struct core_options *options);
 void tiering_deinit(struct core *core);
 
-/* Whether there is a tier. */
-bool tiering_present(const struct core *core);
-
 /* An append completed the block. */
 void tiering_completed(struct core *core, uint32_t block);
 

@@ -38,6 +38,7 @@
 #define SIM_LEASES_MAX 64 /* of one peer; it asks for no more */
 #define SIM_PINS_MAX 8
 #define SIM_GHOSTS_MAX 32
+#define SIM_STRAYS_MAX 64
 #define SIM_ITEMS_MAX 12
 #define SIM_EVENTS_MAX 4096
 
@@ -160,6 +161,12 @@ struct sim_held {
 	uint64_t since_ns;
 };
 
+/* A read into the arena that a killed process began. */
+struct sim_stray {
+	void *memory;
+	uint32_t bytes;
+};
+
 /* A request that was not answered yet. */
 struct sim_ask {
 	struct list link;
@@ -249,6 +256,8 @@ struct sim {
 	void *arena;
 	struct sim_held ghosts[SIM_GHOSTS_MAX]; /* pins of clients of earlier processes, which may still read */
 	uint64_t ghosts_until_ns;
+	struct sim_stray strays[SIM_STRAYS_MAX]; /* that may come in until then */
+	unsigned n_strays;
 	uint8_t *kept; /* what a process left of it, for the next one */
 	struct arena_layout layout;
 	struct tier *tier;

@@ -92,10 +92,12 @@ static void boot(struct sim *sim, bool keep)
 	memset(sim->counters, 0, sizeof(sim->counters));
 	sim->counts = (struct sim_counts){ 0 };
 	sim_connect(sim, SIM_OBSERVER, 0, 0, 0, true);
-	if (keep)
+	if (keep) {
 		sim_taken_over(sim);
-	else
+	} else {
+		sim->n_strays = 0;
 		sim->ghosts_until_ns = 0;
+	}
 }
 
 void sim_start(struct sim *sim, const struct sim_setup *setup)
@@ -114,6 +116,34 @@ void sim_start(struct sim *sim, const struct sim_setup *setup)
 	sim->kept = malloc(setup->arena_bytes);
 	kvp_assert(sim->kept);
 	boot(sim, false);
+}
+
+/* ---- Strays ---- */
+
+/* What the disk was asked to read into the arena comes in although who asked is gone: at the latest in the grace. */
+static void strays_note(struct sim *sim)
+{
+	const uint8_t *arena = sim->arena;
+
+	if (sim->now_ns >= sim->ghosts_until_ns)
+		sim->n_strays = 0; /* of the process before this one */
+	list_for_each(node, &sim->disk.queue) {
+		const struct disk_io *io = list_entry(node, struct disk_io, link);
+		const uint8_t *memory = io->memory;
+
+		if (io->verb == DISK_READ && memory >= arena && memory < arena + sim->setup.arena_bytes &&
+		    sim->n_strays < SIM_STRAYS_MAX)
+			sim->strays[sim->n_strays++] = (struct sim_stray){ io->memory, io->bytes };
+	}
+}
+
+static void stray_comes(struct sim *sim)
+{
+	if (sim->n_strays == 0)
+		return;
+	sim->n_strays--;
+	if (sim->now_ns < sim->ghosts_until_ns)
+		memset(sim->strays[sim->n_strays].memory, 0xee, sim->strays[sim->n_strays].bytes);
 }
 
 /* ---- Work and time ---- */
@@ -165,6 +195,7 @@ void sim_time(struct sim *sim, uint64_t ns, bool at_once)
 {
 	uint64_t target_ns = sim->now_ns + ns;
 
+	stray_comes(sim);
 	for (unsigned rounds = 0; rounds < ROUNDS_MAX; rounds++) {
 		uint64_t due_ns = core_deadline_ns(sim->core);
 
@@ -287,6 +318,7 @@ void sim_stop(struct sim *sim, bool keep)
 void sim_crash(struct sim *sim, bool torn, bool keep)
 {
 	if (sim->setup.tier) {
+		strays_note(sim);
 		disk_memory_tear(&sim->disk, torn);
 		sim->disk.closed = true;
 	}

@@ -119,13 +119,16 @@ static void test_prefetch_does_not_wait(void **state)
 	append(scene, "a", NULL, 5);
 	evict_all(scene);
 	scene->rig.tier_held = true;
+	assert_int_equal(scene->rig.core->arena.header->loading, 0);
 	send_fetch(scene, scene->peer, "a", 0, true);
+	assert_int_equal(scene->rig.core->arena.header->loading, 1);
 	assert_int_equal(fetched(scene->peer), KVP_OK);
 	assert_int_equal(scene->peer->last->fetch->items[0]->lease_id, 0);
 	assert_int_equal(fate_of(scene, "a"), KVP_FATE_PARTIAL);
 	scene->rig.tier_held = false;
 	rig_run(&scene->rig);
 	assert_int_equal(fate_of(scene, "a"), KVP_FATE_PRESENT);
+	assert_int_equal(scene->rig.core->arena.header->loading, 0);
 	scene_end(scene);
 }
 

@@ -363,7 +363,7 @@ static void test_noise(void **state)
 
 static void test_header(void **state)
 {
-	static const size_t words[] = { 0, 8, 12, 16, 40, 48, 56, 64, 72, 84, 88, 92, 96, 100 };
+	static const size_t words[] = { 0, 8, 12, 16, 40, 48, 56, 64, 72, 84, 88, 92, 96, 101 };
 	struct scene scene, after;
 	struct kvp_arena_header *header;
 
@@ -415,6 +415,27 @@ static void test_grace(void **state)
 	assert_int_equal(append(&after, "i", NULL), KVP_OK);
 	assert_int_equal(append(&after, "j", NULL), KVP_OK); /* evicts again */
 	assert_int_equal(rig_counter(after.peer, "evictions_capacity_total"), 1);
+	stop_both(&before, &after);
+}
+
+/* What a disk was asked to read by a process that was killed may come in until the grace is over. */
+static void test_strays(void **state)
+{
+	struct scene before, after, third;
+
+	scene_start(&before);
+	before.rig.core->arena.header->loading = 1;
+	scene_recover(&before, &after);
+	open_spaces(&after);
+	assert_int_equal(append(&after, "f", NULL), KVP_NO_SPACE);
+	scene_recover(&after, &third);
+	open_spaces(&third);
+	assert_int_equal(append(&third, "f", NULL), KVP_NO_SPACE);
+	rig_stop(&third.rig);
+	rig_advance_ms(&after.rig, GRACE_MS + 30);
+	assert_int_equal(append(&after, "f", NULL), KVP_OK);
+	core_stop(after.rig.core);
+	assert_int_equal(after.rig.core->arena.header->loading, 0);
 	stop_both(&before, &after);
 }
 
@@ -495,6 +516,7 @@ int main(void)
 		cmocka_unit_test(test_noise),
 		cmocka_unit_test(test_header),
 		cmocka_unit_test(test_grace),
+		cmocka_unit_test(test_strays),
 		cmocka_unit_test(test_rest_goes_on),
 		cmocka_unit_test(test_rest_without_a_space),
 	};
