@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host's disks (daemon/host/disk-open.h) against fio on the same file system: random reads and sequential writes of
- * 64 KiB with 32 under way, past the page cache. In each round everybody has one turn of everything. Writes go to files
- * that were written before, and to new ones, where the file system has to note for each part that it is in use now.
+ * The host's disks (daemon/host/disk-open.h) against fio on the same file system: random reads and sequential writes
+ * of 64 KiB with 32 under way, past the page cache. In each round everybody has one turn of everything. Writes go to
+ * files that were written before, and to new ones, where the file system has to note for each part that it is in use
+ * now.
  *
- * "plain" is io_uring with memory that is not registered. CPU time is the process's, the kernel's work for it included.
+ * "plain" is io_uring with memory that is not registered, "arena" the same from or to as much memory as is
+ * transferred, as blocks have it: all others use the same 2 MiB again and again, which stay in processors' caches.
+ * CPU time is the process's, the kernel's work for it included.
  */
 #include "tests/bench/bench.h"
 
@@ -34,17 +37,18 @@
 #define TARGET_WRITE 0.8
 
 enum work { WORK_WRITE_NEW, WORK_WRITE, WORK_READ, WORKS }; /* in this order, reads and writes find written files */
-enum runner { RUNNER_FIO, RUNNER_IO_URING, RUNNER_PLAIN, RUNNER_THREADS, RUNNERS };
+enum runner { RUNNER_FIO, RUNNER_IO_URING, RUNNER_PLAIN, RUNNER_ARENA, RUNNER_THREADS, RUNNERS };
 
 static const char *const work_names[] = { "write.new", "write", "read" };
-static const char *const runner_names[] = { "fio", "io_uring", "io_uring.plain", "threads" };
+static const char *const runner_names[] = { "fio", "io_uring", "io_uring.plain", "io_uring.arena",
+					    "threads" };
 
 struct bench {
 	const struct bench_options *options;
 	bool there[RUNNERS];
 	char directory[256];
 	uint64_t file_bytes;
-	uint8_t *memory; /* DEPTH blocks */
+	uint8_t *memory; /* as much as a turn transfers */
 	uv_loop_t loop;
 	struct log log;
 	uint64_t random;
@@ -66,6 +70,7 @@ struct turn {
 	uint64_t left;	/* transfers to submit */
 	uint64_t next; /* for writes */
 	unsigned under_way;
+	bool spread; /* over all of the memory */
 	int error;
 	struct slot slots[DEPTH];
 };
@@ -85,6 +90,8 @@ static void place(struct turn *turn, struct disk_io *io)
 		turn->bench->random = turn->bench->random * UINT64_C(6364136223846793005) + 1442695040888963407;
 		block = (turn->bench->random >> 33) % (turn->bench->file_bytes * FILES / BLOCK_BYTES);
 	}
+	if (turn->spread)
+		io->memory = turn->bench->memory + turn->left % blocks_of_turn(turn->bench) * BLOCK_BYTES;
 	io->file = (uint32_t)(block * BLOCK_BYTES / turn->bench->file_bytes);
 	io->offset = block * BLOCK_BYTES % turn->bench->file_bytes;
 }
@@ -178,7 +185,7 @@ static int run_turn(struct bench *bench, enum runner runner, enum work work, dou
 		.memory_bytes = DEPTH * BLOCK_BYTES, .register_memory = runner == RUNNER_IO_URING,
 		.engine = runner == RUNNER_THREADS ? DISK_ENGINE_THREADS : DISK_ENGINE_IO_URING, .depth = DEPTH,
 	};
-	struct turn turn = { .bench = bench, .work = work };
+	struct turn turn = { .bench = bench, .work = work, .spread = runner == RUNNER_ARENA };
 	struct host_error error;
 	int r;
 
@@ -332,25 +339,27 @@ static void look_around(struct bench *bench)
 	bench->there[RUNNER_FIO] = spawn_there("fio");
 	bench->there[RUNNER_IO_URING] = has;
 	bench->there[RUNNER_PLAIN] = has;
+	bench->there[RUNNER_ARENA] = has;
 	bench->there[RUNNER_THREADS] = true;
 }
 
 static int run_in_directory(struct bench *bench)
 {
+	uint64_t bytes = blocks_of_turn(bench) * BLOCK_BYTES;
 	int status;
 
-	bench->memory = mmap(NULL, DEPTH * BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	bench->memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (bench->memory == MAP_FAILED || uv_loop_init(&bench->loop) < 0)
 		return bench_error("out of memory");
 	log_init(&bench->log, STDERR_FILENO, LOG_LEVEL_WARNING);
-	for (uint64_t i = 0; i < DEPTH * BLOCK_BYTES; i++) /* zeros might be stored as nothing */
+	for (uint64_t i = 0; i < bytes; i++) /* zeros might be stored as nothing */
 		bench->memory[i] = (uint8_t)((bench->random = bench->random * 69069 + 1) >> 16);
 	look_around(bench);
 	status = run_rounds(bench);
 	if (status == 0)
 		report_all(bench);
 	(void)uv_loop_close(&bench->loop);
-	(void)munmap(bench->memory, DEPTH * BLOCK_BYTES);
+	(void)munmap(bench->memory, bytes);
 	return status;
 }
 

@@ -21,8 +21,8 @@
 #define FIELD_READ_KIB_S 6
 #define FIELD_WRITE_KIB_S 47
 #define OUTPUT_BYTES 8192
-#define ARGUMENT_BYTES 160
-#define ARGUMENTS 18
+#define ARGUMENT_BYTES 512
+#define ARGUMENTS 20
 
 struct command {
 	char texts[ARGUMENTS][ARGUMENT_BYTES];
@@ -102,8 +102,11 @@ int fio_run(const char *directory, const char *how, const char *file, uint64_t f
 	add(&command, "--direct=1");
 	add(&command, "--fallocate=native");
 	add(&command, "--norandommap");
+	add(&command, "--file_service_type=random");
 	add(&command, "--randrepeat=0");
 	add(&command, "--thread");
+	if (strcmp(how, "write") != 0 && strchr(file, ':'))
+		add(&command, "--readonly");
 	add(&command, "--output-format=terse");
 	add(&command, "--terse-version=" TERSE_VERSION);
 	value = run(&command, output) == 0 ?

@@ -173,7 +173,8 @@ def tier_names(fio, uring):
     names += [f"target.{what}.{condition}.p99" for what in ("ask", "find")
               for condition in ("load", "append", "store", "both")]
     if fio:
-        names += [f"limit.smollm2.{what}" for what in ("randread.64k", "randread.page", "write.64k", "write.1m")]
+        names += [f"limit.smollm2.{what}" for what in ("write.64k", "write.1m")]
+        names += [f"limit.smollm2.{engine}.randread.{what}" for engine in engines for what in ("64k", "page")]
     if fio and uring:
         names += [f"target.read.smollm2.uring.{what}" for what in ("prefetch", "fetch", "ahead")]
         names += ["target.write.smollm2.uring.append"]
@@ -347,7 +348,8 @@ def test_disk(kvbench):
     rows = rows_of(out, "disk")
     for work in ("write.new", "write", "read"):
         assert rows[f"{work}.threads"]["value"] > 0 and rows[f"{work}.threads.cpu"]["value"] > 0, rows
-        assert (f"{work}.io_uring" in rows) == (f"{work}.io_uring.plain" in rows), rows
+        for other in ("plain", "arena"):
+            assert (f"{work}.io_uring" in rows) == (f"{work}.io_uring.{other}" in rows), rows
         assert (f"{work}.fio" in rows) == bool(shutil.which("fio")), rows
     assert ("target.read" in rows) == ("read.io_uring" in rows and "read.fio" in rows), rows
 

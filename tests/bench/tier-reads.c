@@ -10,6 +10,8 @@
 #include "tests/bench/measure.h"
 #include "tests/bench/tier.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define SET_BYTES (512 * MIB)
@@ -18,7 +20,7 @@
 #define FIO_TRANSFER (64 * KIB)
 #define TARGET 0.85
 
-enum { URING, THREADS, CACHED, DAEMONS };
+#define DAEMONS 3
 
 struct reads {
 	struct tier_bench *bench;
@@ -27,13 +29,13 @@ struct reads {
 	struct tier_client clients[DAEMONS];
 	uint64_t set_bytes;
 	uint32_t blocks;
-	double fio_rate; /* in this round; 0: no fio */
+	double fio_rate; /* in this daemon's turn; 0: no fio */
 };
 
 static const struct tier_daemon daemons_of_reads[DAEMONS] = {
-	[URING] = { .name = "uring", .engine = "io_uring", .direct = "yes", .admit = "all" },
-	[THREADS] = { .name = "threads", .engine = "threads", .direct = "yes", .admit = "all" },
-	[CACHED] = { .name = "cached", .engine = "io_uring", .direct = "no", .admit = "all" },
+	{ .name = "uring", .engine = "io_uring", .direct = "yes", .admit = "all" },
+	{ .name = "threads", .engine = "threads", .direct = "yes", .admit = "all" },
+	{ .name = "cached", .engine = "io_uring", .direct = "no", .admit = "all" },
 };
 
 static int fill(struct reads *reads, unsigned i)
@@ -132,41 +134,51 @@ static int fetch(struct reads *reads, unsigned i, bool ahead)
 	return 0;
 }
 
-static int limit(struct reads *reads, uint32_t transfer_bytes, const char *name, double *ret_rate)
+/*
+ * What fio gets out of the files that the daemon has its blocks in: on the same disk, other files may be read at a
+ * rate of their own, by where they lie and who has cached what below this system.
+ */
+static int limit(struct reads *reads, unsigned i, uint32_t transfer_bytes, const char *name, double *ret_rate)
 {
-	const struct tier_bench *bench = reads->bench;
+	const struct tier_daemon *daemon = &reads->daemons[i];
+	uint64_t segments = (reads->set_bytes + SEGMENT_BYTES - 1) / SEGMENT_BYTES;
+	char files[512] = "";
+	size_t n = 0;
 
-	if (fio_run(bench->directory, "randread", TIER_FIO_FILE, reads->set_bytes, reads->set_bytes, transfer_bytes,
+	for (uint64_t segment = 0; segment < segments && n < sizeof(files) - 32; segment++)
+		n += (size_t)snprintf(files + n, sizeof(files) - n, "%ssegment-%06" PRIu64, segment ? ":" : "",
+				      segment);
+	if (fio_run(daemon->directory, "randread", files, segments * SEGMENT_BYTES, reads->set_bytes, transfer_bytes,
 		    TIER_FIO_DEPTH, ret_rate) != 0)
 		return 1;
-	(void)tier_add(&reads->bench->table, *ret_rate / 1e9, "GB/s", 0, "limit.%s.randread.%s",
-		       reads->shape->model->name, name);
+	(void)tier_add(&reads->bench->table, *ret_rate / 1e9, "GB/s", 0, "limit.%s.%s.randread.%s",
+		       reads->shape->model->name, daemon->name, name);
 	return 0;
 }
 
-static int limits(struct reads *reads)
+static int limits(struct reads *reads, unsigned i)
 {
-	const struct tier_client *client = &reads->clients[THREADS];
+	const struct tier_client *client = &reads->clients[i];
 	uint32_t page = (uint32_t)(client->bytes / client->pages);
 	double rate;
 
-	if (limit(reads, FIO_TRANSFER, "64k", &reads->fio_rate) != 0)
+	if (limit(reads, i, FIO_TRANSFER, "64k", &reads->fio_rate) != 0)
 		return 1;
-	return page == FIO_TRANSFER ? 0 : limit(reads, page, "page", &rate);
+	return page == FIO_TRANSFER ? 0 : limit(reads, i, page, "page", &rate);
+}
+
+static int turn(struct reads *reads, unsigned i)
+{
+	return (reads->bench->fio && limits(reads, i) != 0) || prefetch(reads, i) != 0 ||
+	       fetch(reads, i, false) != 0 || fetch(reads, i, true) != 0;
 }
 
 static int rounds(struct reads *reads)
 {
-	for (uint64_t round = 0; round < reads->bench->options->rounds; round++) {
-		if (reads->bench->fio && limits(reads) != 0)
-			return 1;
-		for (unsigned i = 0; i < DAEMONS; i++) {
-			if (tier_left_out(reads->bench, &daemons_of_reads[i]))
-				continue;
-			if (prefetch(reads, i) != 0 || fetch(reads, i, false) != 0 || fetch(reads, i, true) != 0)
+	for (uint64_t round = 0; round < reads->bench->options->rounds; round++)
+		for (unsigned i = 0; i < DAEMONS; i++)
+			if (!tier_left_out(reads->bench, &daemons_of_reads[i]) && turn(reads, i) != 0)
 				return 1;
-		}
-	}
 	return 0;
 }
 
