@@ -174,7 +174,8 @@ def tier_names(fio, uring):
               for condition in ("load", "append", "store", "both")]
     if fio:
         names += [f"limit.smollm2.{what}" for what in ("write.64k", "write.1m")]
-        names += [f"limit.smollm2.{engine}.randread.{what}" for engine in engines for what in ("64k", "page")]
+        names += [f"limit.smollm2.{engine}.randread.{what}" for engine in engines if engine != "cached"
+                  for what in ("64k", "page")]
     if fio and uring:
         names += [f"target.read.smollm2.uring.{what}" for what in ("prefetch", "fetch", "ahead")]
         names += ["target.write.smollm2.uring.append"]

@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SET_BYTES (512 * MIB)
 #define QUICK_SET_BYTES (48 * MIB)
@@ -167,9 +168,13 @@ static int limits(struct reads *reads, unsigned i)
 	return page == FIO_TRANSFER ? 0 : limit(reads, i, page, "page", &rate);
 }
 
+/* Blocks that come from the page cache are not held against a disk. */
 static int turn(struct reads *reads, unsigned i)
 {
-	return (reads->bench->fio && limits(reads, i) != 0) || prefetch(reads, i) != 0 ||
+	bool direct = strcmp(reads->daemons[i].direct, "yes") == 0;
+
+	reads->fio_rate = 0;
+	return (reads->bench->fio && direct && limits(reads, i) != 0) || prefetch(reads, i) != 0 ||
 	       fetch(reads, i, false) != 0 || fetch(reads, i, true) != 0;
 }
 
