@@ -557,8 +557,7 @@ uint64_t block_kill(struct core *core, uint32_t block, enum kvp_fate fate)
 
 	kvp_assert(b->state == BLOCK_LIVE && b->children == 0 && b->holds == 0);
 	if (fate == KVP_FATE_DELETED)
-		tiering_remove(core, shared->space_id,
-			       (struct block_key){ .bytes = shared->key, .n = shared->key_bytes });
+		tiering_remove(core, shared->space_id, key_of_block(core, block));
 	loading_forget(core, block); /* first: who waited for it lets go of it while it lives */
 	events_removed(core, block, fate);
 	past_note(&core->past, shared->key_hash, fate, core->now_ns);

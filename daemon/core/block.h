@@ -16,6 +16,13 @@
 #include "daemon/core/internal.h"
 #include "daemon/core/key.h"
 
+static inline struct block_key key_of_block(const struct core *core, uint32_t block)
+{
+	const struct kvp_block *shared = shared_block(core, block);
+
+	return (struct block_key){ .bytes = shared->key, .n = shared->key_bytes };
+}
+
 /* The live block, or 0. */
 uint32_t block_find(struct core *core, uint32_t space_id, struct block_key key);
 

@@ -54,6 +54,11 @@ static struct size_class *page_class(struct load *load)
 	return block_space(load->core, load->block)->page_class;
 }
 
+static struct block_key key_of_load(const struct load *load)
+{
+	return (struct block_key){ .bytes = load->key, .n = load->key_bytes };
+}
+
 static struct load *load_new(struct core *core, const struct tier_block *found, const struct page_range *first)
 {
 	struct load *load = calloc(1, sizeof(*load) + found->page_count * sizeof(load->slots[0]));
@@ -113,14 +118,12 @@ int load_begin(struct core *core, uint32_t space_id, const struct tier_block *fo
 	       const struct page_range *first, struct load **ret_load)
 {
 	struct load *load = load_new(core, found, first);
-	struct block_key key;
 	int r;
 
 	if (!load)
 		return -ENOMEM;
 	/* Of the load, since making room may change what the tier points to. */
-	key = (struct block_key){ .bytes = load->key, .n = load->key_bytes };
-	r = block_create(core, space_id, key, parent, load->tokens, &load->block);
+	r = block_create(core, space_id, key_of_load(load), parent, load->tokens, &load->block);
 	if (r != KVP_OK) {
 		free(load->order);
 		free(load);
@@ -161,7 +164,7 @@ static void load_end(struct load *load)
 {
 	struct core *core = load->core;
 	uint32_t block = load->block;
-	struct block_key key = { .bytes = load->key, .n = load->key_bytes };
+	struct block_key key = key_of_load(load);
 
 	kvp_assert(load->reads == 0);
 	slots_return(load);
@@ -269,7 +272,7 @@ static uint32_t load_portion(struct load *load)
 
 static void load_read(struct core *core, struct load *load)
 {
-	struct block_key key = { .bytes = load->key, .n = load->key_bytes };
+	struct block_key key = key_of_load(load);
 	void *memory[READ_PAGES_MAX];
 	uint32_t left = load->page_count - load->asked, portion = load_portion(load);
 	uint32_t n = portion < left ? portion : left;

@@ -113,13 +113,6 @@ static bool is_busy(const struct core *core)
 
 /* ---- Stores ---- */
 
-static struct block_key key_of_block(const struct core *core, uint32_t block)
-{
-	const struct kvp_block *shared = shared_block(core, block);
-
-	return (struct block_key){ .bytes = shared->key, .n = shared->key_bytes };
-}
-
 static void describe(struct core *core, uint32_t block, struct tier_block *ret_block)
 {
 	const struct kvp_block *shared = shared_block(core, block);

@@ -24,15 +24,13 @@ static enum kvp_status look_up(struct core *core, uint32_t space_id, ProtobufCBi
 	return range_ready(core, *ret_block, range) ? KVP_OK : KVP_PARTIAL;
 }
 
-/* Whether a key that look_up() found like this is being brought up, or could be. */
+/* Whether a key that look_up() found like this is being brought up, or is on the tier: ret_found, with KVP_MISS. */
 static bool is_loadable(struct core *core, uint32_t space_id, ProtobufCBinaryData key, enum kvp_status status,
-			uint32_t block)
+			uint32_t block, struct tier_block *ret_found)
 {
-	struct tier_block found;
-
 	if (status == KVP_PARTIAL)
 		return core->blocks[block].load;
-	return status == KVP_MISS && tiering_find(core, space_id, key_of(key), &found);
+	return status == KVP_MISS && tiering_find(core, space_id, key_of(key), ret_found);
 }
 
 /* Checks what Fetch and Match share. NULL with the reply failed. */
@@ -100,11 +98,13 @@ static bool fetch_look(struct core *core, const Kvpaged__V1__Fetch *fetch, const
 {
 	for (size_t i = 0; i < fetch->n_keys; i++) {
 		Kvpaged__V1__FetchItem *item = &core->scratch.fetch_items[i];
+		struct tier_block found;
 		enum kvp_status status;
 
 		kvpaged__v1__fetch_item__init(item);
 		status = look_up(core, fetch->space_id, fetch->keys[i], range, &item->block);
-		if (!fetch->resident_only && is_loadable(core, fetch->space_id, fetch->keys[i], status, item->block))
+		if (!fetch->resident_only &&
+		    is_loadable(core, fetch->space_id, fetch->keys[i], status, item->block, &found))
 			return false;
 		item->status = status;
 		core->scratch.fetch_item_pointers[i] = item;
@@ -194,11 +194,12 @@ static void loadable_count(struct core *core, const Kvpaged__V1__Match *match, c
 		uint32_t block;
 		enum kvp_status status = look_up(core, match->space_id, match->keys[i], range, &block);
 
-		if (status == KVP_OK || (status == KVP_PARTIAL && core->blocks[block].load))
+		if (status == KVP_OK)
 			continue;
-		if (status != KVP_MISS || !tiering_find(core, match->space_id, key_of(match->keys[i]), &found))
+		if (!is_loadable(core, match->space_id, match->keys[i], status, block, &found))
 			break;
-		bytes += (uint64_t)found.page_count * found.slot_bytes;
+		if (status == KVP_MISS)
+			bytes += (uint64_t)found.page_count * found.slot_bytes;
 	}
 	if (answer->loadable > 0)
 		answer->load_us = core->tier->ops->forecast_ns(core->tier, bytes) / NS_PER_US;

@@ -2,6 +2,20 @@
 /* What comes up from a tier: in which order, for whom, into what room, and what others do to it meanwhile. */
 #include "tests/unit/test-core-tier.h"
 
+/* "a" is on the tier alone, and the tier does nothing by itself. */
+static void hold_a_below(struct scene *scene)
+{
+	append(scene, "a", NULL, 5);
+	evict_all(scene);
+	scene->rig.tier_held = true;
+}
+
+static void let_go(struct scene *scene)
+{
+	scene->rig.tier_held = false;
+	rig_run(&scene->rig);
+}
+
 static void test_ancestors_first(void **state)
 {
 	static const char *const names[] = { "a", "b", "c", "d" };
@@ -67,9 +81,7 @@ static void test_wanted_layer_first(void **state)
 {
 	struct scene *scene = scene_new(CORE_TIER_ADMIT_ALL, 100);
 
-	append(scene, "a", NULL, 5);
-	evict_all(scene);
-	scene->rig.tier_held = true;
+	hold_a_below(scene);
 	send_fetch(scene, scene->peer, "a", 2, false);
 	assert_int_equal(scene->tier.order[0], 2);
 	assert_int_equal(scene->tier.order[1], 0);
@@ -80,8 +92,7 @@ static void test_wanted_layer_first(void **state)
 	/* All of it: waits for the rest. */
 	send_fetch(scene, scene->peer, "a", 0, false);
 	assert_int_equal(scene->peer->last->verb_case, KVPAGED__V1__REPLY__VERB_WHY);
-	scene->rig.tier_held = false;
-	rig_run(&scene->rig);
+	let_go(scene);
 	assert_int_equal(fetched(scene->peer), KVP_OK);
 	assert_int_equal(scene->tier.n_pages, PAGES);
 	scene_end(scene);
@@ -116,17 +127,14 @@ static void test_prefetch_does_not_wait(void **state)
 {
 	struct scene *scene = scene_new(CORE_TIER_ADMIT_ALL, 100);
 
-	append(scene, "a", NULL, 5);
-	evict_all(scene);
-	scene->rig.tier_held = true;
+	hold_a_below(scene);
 	assert_int_equal(scene->rig.core->arena.header->loading, 0);
 	send_fetch(scene, scene->peer, "a", 0, true);
 	assert_int_equal(scene->rig.core->arena.header->loading, 1);
 	assert_int_equal(fetched(scene->peer), KVP_OK);
 	assert_int_equal(scene->peer->last->fetch->items[0]->lease_id, 0);
 	assert_int_equal(fate_of(scene, "a"), KVP_FATE_PARTIAL);
-	scene->rig.tier_held = false;
-	rig_run(&scene->rig);
+	let_go(scene);
 	assert_int_equal(fate_of(scene, "a"), KVP_FATE_PRESENT);
 	assert_int_equal(scene->rig.core->arena.header->loading, 0);
 	scene_end(scene);
@@ -139,9 +147,7 @@ static void test_deleted_while_loading(void **state)
 	struct rig_peer *other = rig_connect(&scene->rig, 1, 1000, MIB);
 
 	(void)rig_open_small(other, NULL);
-	append(scene, "a", NULL, 5);
-	evict_all(scene);
-	scene->rig.tier_held = true;
+	hold_a_below(scene);
 	send_fetch(scene, scene->peer, "a", 0, false);
 	assert_true(tier_memory_step(&scene->tier, 0));
 	assert_int_equal(rig_delete(other, scene->id, "a"), KVP_OK);
@@ -149,8 +155,7 @@ static void test_deleted_while_loading(void **state)
 	assert_int_equal(fetched(scene->peer), KVP_MISS);
 	assert_true(scene->rig.core->loading_bytes > 0); /* the tier still writes there */
 	scene->tier.fail_pages = 1;
-	scene->rig.tier_held = false;
-	rig_run(&scene->rig);
+	let_go(scene);
 	assert_int_equal(rig_counter(scene->peer, "tier_lost_blocks_total"), 0); /* it was deleted */
 	rig_audit(&scene->rig);
 	assert_int_equal(scene->rig.core->loading_bytes, 0);
@@ -165,17 +170,14 @@ static void test_appended_while_loading(void **state)
 	struct rig_peer *other = rig_connect(&scene->rig, 1, 1000, MIB);
 
 	(void)rig_open_small(other, NULL);
-	append(scene, "a", NULL, 5);
-	evict_all(scene);
-	scene->rig.tier_held = true;
+	hold_a_below(scene);
 	send_fetch(scene, scene->peer, "a", 0, false);
 	assert_true(tier_memory_step(&scene->tier, 0));
 	assert_int_equal(rig_append(other, scene->id, "a", NULL, 16, scene->space.page_bytes, 2, 1, 5), KVP_OK);
 	rig_audit(&scene->rig);
 	rig_disconnect(other); /* its unfinished block stays: the load finishes it */
 	rig_audit(&scene->rig);
-	scene->rig.tier_held = false;
-	rig_run(&scene->rig);
+	let_go(scene);
 	assert_int_equal(fetched(scene->peer), KVP_OK);
 	assert_bytes(scene, "a", 5);
 	scene_end(scene);
@@ -200,8 +202,7 @@ static void test_reclaimed_while_loading(void **state)
 					  (struct block_key){ (void *)"a", 1 }, &found));
 	scene->tier.blocks_max = 0; /* it is to be stored again, and has to wait */
 	assert_true(scene->tier.client->resident(scene->tier.context, &found));
-	scene->rig.tier_held = false;
-	rig_run(&scene->rig);
+	let_go(scene);
 	rig_audit(&scene->rig);
 	scene->tier.blocks_max = UINT64_MAX;
 	rig_advance_ms(&scene->rig, 10);
@@ -217,14 +218,11 @@ static void test_gone_while_waiting(void **state)
 	struct rig_peer *other = rig_connect(&scene->rig, 1, 1000, MIB);
 
 	(void)rig_open_small(other, NULL);
-	append(scene, "a", NULL, 5);
-	evict_all(scene);
-	scene->rig.tier_held = true;
+	hold_a_below(scene);
 	send_fetch(scene, other, "a", 0, false);
 	rig_disconnect(other);
 	rig_audit(&scene->rig);
-	scene->rig.tier_held = false;
-	rig_run(&scene->rig);
+	let_go(scene);
 	assert_int_equal(fate_of(scene, "a"), KVP_FATE_PRESENT);
 	scene_end(scene);
 }
@@ -264,14 +262,11 @@ static void test_closed_while_waiting(void **state)
 /* However much is wanted at once: what is partly there, and cannot be evicted, is a part of the arena only. */
 static void test_loads_leave_the_rest(void **state)
 {
-	struct scene *scene = calloc(1, sizeof(*scene));
+	struct scene *scene = scene_empty(200, CORE_TIER_ADMIT_ALL, 100);
 	Kvpaged__V1__Schema schema;
 	uint64_t most = 0;
 	char key[8];
 
-	assert_non_null(scene);
-	rig_start_tier(&scene->rig, 16 * MIB, 200, &scene->tier, CORE_TIER_ADMIT_ALL, 100);
-	scene->peer = rig_connect(&scene->rig, 0, 1000, MIB);
 	rig_schema(&schema, PAGES, 16, 256);
 	schema.page_heads = 16;
 	scene->id = rig_open(scene->peer, "large", &schema, &scene->space);
@@ -341,25 +336,20 @@ static void test_waits_for_room(void **state)
 	replies = scene->peer->n_replies;
 	send_fetch(scene, scene->peer, "wanted", 0, false);
 	assert_int_equal(scene->peer->n_replies, replies);
-	scene->rig.tier_held = false;
-	rig_run(&scene->rig);
+	let_go(scene);
 	assert_int_equal(fetched(scene->peer), KVP_OK);
 	rig_audit(&scene->rig);
 	scene_end(scene);
 }
 
-/* The same for an ancestor of what is asked for, when it is memory that is short, and not numbers of blocks. */
+/* There is no room for an ancestor of what is asked for; it is memory that is short, and not numbers of blocks. */
 static void test_no_room_for_an_ancestor(void **state)
 {
-	struct scene *scene = calloc(1, sizeof(*scene));
-	struct rig_peer *other;
+	struct scene *scene = scene_empty(200, CORE_TIER_ADMIT_ALL, 100);
+	struct rig_peer *other = rig_connect(&scene->rig, 1, 1001, MIB);
 	Kvpaged__V1__Schema schema;
 	char key[8];
 
-	assert_non_null(scene);
-	rig_start_tier(&scene->rig, 16 * MIB, 200, &scene->tier, CORE_TIER_ADMIT_ALL, 100);
-	scene->peer = rig_connect(&scene->rig, 0, 1000, MIB);
-	other = rig_connect(&scene->rig, 1, 1001, MIB);
 	rig_schema(&schema, PAGES, 4, 256);
 	schema.block_tokens = 16;
 	schema.page_heads = 4;

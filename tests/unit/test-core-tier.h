@@ -25,13 +25,21 @@ struct scene {
 	uint32_t id;
 };
 
-static inline struct scene *scene_new(enum core_tier_admit admit, uint32_t free_percent)
+/* Without a space. */
+static inline struct scene *scene_empty(uint32_t blocks_max, enum core_tier_admit admit, uint32_t free_percent)
 {
 	struct scene *scene = calloc(1, sizeof(*scene));
 
 	assert_non_null(scene);
-	rig_start_tier(&scene->rig, 16 * MIB, 32, &scene->tier, admit, free_percent);
+	rig_start_tier(&scene->rig, 16 * MIB, blocks_max, &scene->tier, admit, free_percent);
 	scene->peer = rig_connect(&scene->rig, 0, 1000, MIB);
+	return scene;
+}
+
+static inline struct scene *scene_new(enum core_tier_admit admit, uint32_t free_percent)
+{
+	struct scene *scene = scene_empty(32, admit, free_percent);
+
 	scene->id = rig_open_small(scene->peer, &scene->space);
 	return scene;
 }
