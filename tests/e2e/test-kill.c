@@ -48,6 +48,7 @@ struct victim {
 	uint64_t seed;
 	bool daemon_may_end;
 	_Atomic uint64_t *progress; /* requests that some victim has sent; shared by all */
+	_Atomic uint64_t *begun; /* NULL, or victims that have a space; shared by all */
 };
 
 /*
@@ -136,6 +137,8 @@ static void victim_work(void *context)
 	peer_hello(&peer, VICTIM_STAGING);
 	victim_schema(&schema);
 	wire_open(&peer, "victims", &schema, &space);
+	if (victim->begun)
+		atomic_fetch_add(victim->begun, 1);
 	memset(peer.staging, (int)seed, space.page_bytes);
 	checksum = kvp_page_checksum(peer.staging, space.page_bytes);
 	for (unsigned sent = 0;; sent++) {
@@ -401,27 +404,27 @@ static void test_killed_daemon(void **state)
  */
 static void test_stop_under_load(void **state)
 {
-	_Atomic uint64_t *progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE,
-					  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct victim victim = { .progress = progress, .daemon_may_end = true };
+	_Atomic uint64_t *shared = mmap(NULL, 2 * sizeof(*shared), PROT_READ | PROT_WRITE,
+					MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct victim victim = { .progress = &shared[0], .begun = &shared[1], .daemon_may_end = true };
 	pid_t pids[AT_ONCE];
 	struct test_daemon d;
 
-	assert_ptr_not_equal(progress, MAP_FAILED);
+	assert_ptr_not_equal(shared, MAP_FAILED);
 	test_daemon_start(&d, "--stop-drain-ms", "15s", NULL);
 	victim.socket_path = d.socket_path;
 	for (unsigned i = 0; i < AT_ONCE; i++) {
 		victim.seed = i;
 		pids[i] = begin_process(USER_SELF, victim_work, &victim);
 	}
-	while (atomic_load(progress) < 200)
+	while (atomic_load(victim.progress) < 200 || atomic_load(victim.begun) < AT_ONCE)
 		pause_ms(1);
 	test_daemon_stop(&d);
 	assert_true(test_daemon_logged(&d, "stopped"));
 	assert_false(test_daemon_logged(&d, "not everything was done within stop.drain_ms"));
 	for (unsigned i = 0; i < AT_ONCE; i++)
 		end_process(pids[i]);
-	(void)munmap((void *)progress, sizeof(*progress));
+	(void)munmap((void *)shared, 2 * sizeof(*shared));
 }
 
 static const struct CMUnitTest tests[] = {

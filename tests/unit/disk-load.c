@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MANY 600
 #define CELL (16 * KIB)
 #define CELLS (DISK_RIG_FILE_BYTES / CELL)
 #define SLOTS (DISK_RIG_ARENA_BYTES / CELL)
+#define MANY (2 * SLOTS)
 
 struct load;
 
@@ -57,6 +57,12 @@ static struct item *add(struct load *load, enum disk_verb verb, uint32_t file, u
 	load->rig->disk->ops->submit(load->rig->disk, &item->io);
 	assert_int_equal(item->times, 0);
 	return item;
+}
+
+/* Memory of both kinds in turns, each transfer's own: threads may do any of them at the same time. */
+static uint8_t *memory_of(const struct disk_rig *rig, unsigned i)
+{
+	return (i / 2 % 2 ? rig->foreign : rig->arena) + (i / 4 * 2 + i % 2) * CELL;
 }
 
 static void wait_for(struct load *load)
@@ -181,7 +187,7 @@ void test_disk_portions(void **state)
 	check.data = &turns;
 	(void)uv_check_start(&check, on_check);
 	for (unsigned i = 0; i < MANY; i++)
-		(void)add(&load, DISK_READ, 0, (i % CELLS) * CELL, rig.arena + i % SLOTS * CELL);
+		(void)add(&load, DISK_READ, 0, (i % CELLS) * CELL, memory_of(&rig, i));
 	(void)uv_run(&rig.loop, UV_RUN_NOWAIT);
 	uv_sleep(100); /* so that there are many */
 	wait_for(&load);
@@ -274,7 +280,7 @@ void test_disk_close(void **state)
 		engine = rig.disk->ops->engine;
 		for (unsigned i = 0; i < MANY / 2; i++)
 			(void)add(&load, i % 2 ? DISK_WRITE : DISK_READ, i % 2, (i % CELLS) * CELL,
-				  (i % 4 < 2 ? rig.arena : rig.foreign) + i % SLOTS * CELL);
+				  memory_of(&rig, i));
 		for (unsigned i = 0; i < turns; i++)
 			(void)uv_run(&rig.loop, UV_RUN_NOWAIT);
 		disk = rig.disk;
