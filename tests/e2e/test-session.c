@@ -49,6 +49,26 @@ static void await_fds(const struct test_daemon *daemon, unsigned n)
 	}
 }
 
+/*
+ * The daemon's descriptors when it has so many connections: those that only looked whether it is there are gone, and
+ * these have been accepted.
+ */
+static unsigned settled_fds(const struct test_daemon *daemon, size_t connections)
+{
+	struct test_peer peer;
+	unsigned fds;
+
+	peer_connect(&peer, daemon->socket_path);
+	peer_hello(&peer, 0);
+	while (peer_counter(&peer, "sessions") != connections + 1)
+		pause_ms(1);
+	(void)peer_counter(&peer, "sessions"); /* descriptors are closed at the end of a turn */
+	fds = test_daemon_fds(daemon) - 1;
+	peer_close(&peer);
+	await_fds(daemon, fds);
+	return fds;
+}
+
 static void assert_serves(const char *socket_path)
 {
 	struct test_peer peer;
@@ -159,9 +179,7 @@ static void test_end_within_a_frame(void **state)
 	unsigned fds;
 
 	test_daemon_start(&d, NULL);
-	assert_serves(d.socket_path);
-	pause_ms(50);
-	fds = test_daemon_fds(&d);
+	fds = settled_fds(&d, 0);
 	for (size_t cut = 1; cut < 7; cut++) {
 		struct test_peer peer;
 		uint8_t frame[64];
@@ -225,8 +243,7 @@ static void test_unexpected_descriptors(void **state)
 	test_daemon_start(&d, NULL);
 	peer_connect(&other, d.socket_path);
 	peer_hello(&other, 0);
-	pause_ms(50);
-	fds = test_daemon_fds(&d);
+	fds = settled_fds(&d, 1);
 	for (size_t i = 0; i < COUNT(numbers); i++) {
 		send_descriptors(&d, numbers[i], false);
 		send_descriptors(&d, numbers[i], true);
@@ -266,8 +283,7 @@ static void test_cut_descriptors(void **state)
 	unsigned fds;
 
 	test_daemon_start(&d, NULL);
-	pause_ms(50);
-	fds = test_daemon_fds(&d);
+	fds = settled_fds(&d, 0);
 	limit_fds(&d, 4, &before);
 	send_descriptors(&d, 16, false);
 	await_fds(&d, fds);
@@ -289,7 +305,7 @@ static void test_out_of_descriptors(void **state)
 	test_daemon_start(&d, NULL);
 	peer_connect(&old, d.socket_path);
 	peer_hello(&old, 1 << 20);
-	pause_ms(50);
+	(void)settled_fds(&d, 1);
 	limit_fds(&d, 0, &before);
 	for (size_t i = 0; i < COUNT(fresh); i++)
 		peer_connect(&fresh[i], d.socket_path);
@@ -316,8 +332,7 @@ static void test_no_descriptor_for_staging(void **state)
 	unsigned fds;
 
 	test_daemon_start(&d, NULL);
-	pause_ms(50);
-	fds = test_daemon_fds(&d);
+	fds = settled_fds(&d, 0);
 	limit_fds(&d, 1, &before);
 	hello.version_min = KVP_PROTOCOL_VERSION_MIN;
 	hello.version_max = KVP_PROTOCOL_VERSION_MAX;
@@ -381,7 +396,7 @@ static void test_too_many_descriptors_in_flight(void **state)
 	test_daemon_start(&d, "--session-hello-ttl-ms", "1h", NULL);
 	for (size_t i = 0; i < COUNT(peers); i++)
 		peer_connect(&peers[i], d.socket_path);
-	pause_ms(100);
+	(void)settled_fds(&d, COUNT(peers));
 	assert_int_equal(prlimit(d.pid, RLIMIT_NOFILE, NULL, &before), 0);
 	few = before;
 	few.rlim_cur = 40;
@@ -410,8 +425,7 @@ static void test_descriptors_of_a_session(void **state)
 	unsigned fds;
 
 	test_daemon_start(&d, NULL);
-	pause_ms(50);
-	fds = test_daemon_fds(&d);
+	fds = settled_fds(&d, 0);
 	for (size_t i = 0; i < COUNT(peers); i++) {
 		peer_connect(&peers[i], d.socket_path);
 		peer_hello(&peers[i], 1 << 20);
@@ -498,8 +512,7 @@ static void test_many_short_connections(void **state)
 	unsigned fds;
 
 	test_daemon_start(&d, NULL);
-	pause_ms(50);
-	fds = test_daemon_fds(&d);
+	fds = settled_fds(&d, 0);
 	for (int i = 0; i < 2000; i++) {
 		struct test_peer peer;
 

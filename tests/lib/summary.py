@@ -29,7 +29,7 @@ def read_log(path):
 
 
 def reasons(lines):
-    """Of the comments that follow a failed line: the first, and those that look like reasons; cut to a readable size."""
+    """Of the comments below a failed line: the first, and those that look like reasons; cut to a readable size."""
     comments = []
     for line in lines:
         match = COMMENT.match(line)
