@@ -40,7 +40,7 @@ skip() {
 }
 
 # The meson that configured the build directory, which need not be the first in PATH.
-meson=$(sed -n 's/^ *command = \(.*\) --internal regenerate.*/\1/p' "$build/build.ninja" | head -n 1)
+meson=$(sed -n '/ --internal regenerate/{s/^ *command = \(.*\) --internal regenerate.*/\1/p;q}' "$build/build.ninja")
 
 install_tree() {
 	DESTDIR="$work/dest" $meson install -C "$build" --no-rebuild &&
@@ -87,7 +87,7 @@ static_names() {
 }
 
 soname() {
-	objdump -p "$lib_dir/libkvclient.so" | grep -q 'SONAME *libkvclient.so.0$'
+	objdump -p "$lib_dir/libkvclient.so" | grep 'SONAME *libkvclient.so.0$' >/dev/null
 }
 
 check "meson install" install_tree

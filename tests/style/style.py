@@ -25,6 +25,7 @@ BANNED = ("strcpy", "strcat", "sprintf", "vsprintf", "gets", "strtok", "atoi", "
           "popen", "mktemp", "tmpnam")
 BANNED_CALL = re.compile(r"(?<![\w.>])(" + "|".join(BANNED) + r")\s*\(")
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
+EARLY_READER = re.compile(r"\|\s*grep -\w*[qm]")
 
 # The project headers that files below a directory may include; the longest directory that fits counts.
 MAY_INCLUDE = {
@@ -140,6 +141,15 @@ def rule_banned_calls(tree, _):
         code = without_comments(text)
         for match in BANNED_CALL.finditer(code):
             yield f"{path}:{line_of(code, match.start())}: {match.group(1)}()"
+
+
+def rule_no_early_reader(tree, _):
+    """no script pipes into a reader that leaves early: with pipefail the writer's death is a failure, now and then"""
+    for path, text in tree.text.items():
+        if "pipefail" not in text or path.endswith(".py"):
+            continue
+        for match in EARLY_READER.finditer(text):
+            yield f"{path}:{line_of(text, match.start())}: {match.group(0)}"
 
 
 def rule_unfinished(tree, _):
@@ -263,8 +273,8 @@ def rule_options_in_help(tree, programs):
 
 
 RULES = (rule_license, rule_model_comment, rule_line_length, rule_file_length, rule_whitespace, rule_banned_calls,
-         rule_unfinished, rule_pragma_once, rule_include_direction, rule_core_is_pure, rule_public_documented,
-         rule_files_are_built, rule_options_in_help)
+         rule_no_early_reader, rule_unfinished, rule_pragma_once, rule_include_direction, rule_core_is_pure,
+         rule_public_documented, rule_files_are_built, rule_options_in_help)
 
 
 def main():

@@ -63,7 +63,7 @@ prepare() {
 start() {
 	systemctl start kvpaged.service && is "$(property ActiveState)" active &&
 		is "$(property ActiveState kvpaged.socket)" active &&
-		property StatusText | grep -q '^0 sessions, .* of 1.0 GiB used$' && kvctl status
+		property StatusText | grep '^0 sessions, .* of 1.0 GiB used$' >/dev/null && kvctl status
 }
 
 only_the_group() {
@@ -105,7 +105,7 @@ crash() {
 # Stopping it, other than restarting it, gives the memory back.
 given_back() {
 	systemctl stop kvpaged.service && is "$(property NFileDescriptorStore)" 0 &&
-		systemctl start kvpaged.service && kvctl --json stats | grep -q '"blocks":0,'
+		systemctl start kvpaged.service && kvctl --json stats | grep '"blocks":0,' >/dev/null
 }
 
 reload() {

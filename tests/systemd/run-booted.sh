@@ -10,7 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 limit_s=240
 # The meson that configured the build directory, which need not be the first in PATH.
-meson=$(sed -n 's/^ *command = \(.*\) --internal regenerate.*/\1/p' "$build/build.ninja" | head -n 1)
+meson=$(sed -n '/ --internal regenerate/{s/^ *command = \(.*\) --internal regenerate.*/\1/p;q}' "$build/build.ninja")
 prefix=$($meson introspect "$build" --buildoptions | python3 -c 'import json, sys
 print(next(o["value"] for o in json.load(sys.stdin) if o["name"] == "prefix"))')
 
