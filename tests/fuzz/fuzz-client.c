@@ -115,28 +115,115 @@ static void reap_call(struct caller *caller)
 	kvp_assert(n <= 2);
 }
 
-static void fetch_call(struct caller *caller)
-{
-	size_t n = values_of(caller);
-	_cleanup_free_ float *k = calloc(n ? n : 1, sizeof(*k));
-	_cleanup_free_ float *v = calloc(n ? n : 1, sizeof(*v));
-	struct kvc_fetch fetches[KEYS_MAX] = { 0 };
-	const struct kvc_schema *s;
-	bool reads = take_below(&caller->take, 2);
+/* Values of some blocks, all to the same place. */
+struct fetching {
+	struct kvc_fetch blocks[KEYS_MAX];
+	float *k;
+	float *v;
+};
 
-	kvp_assert(k && v);
+/* Whether there is a space that fits. */
+static bool fetching_init(struct fetching *fetching, struct caller *caller)
+{
+	const struct kvc_schema *s;
+	size_t n = values_of(caller);
+
+	*fetching = (struct fetching){ 0 };
 	if (n == 0)
-		return;
+		return false;
+	fetching->k = calloc(n, sizeof(float));
+	fetching->v = calloc(n, sizeof(float));
+	kvp_assert(fetching->k && fetching->v);
 	s = kvc_space_schema(caller->space);
 	keys_take(caller);
 	for (size_t i = 0; i < caller->n_keys; i++) {
-		fetches[i].key = caller->keys[i];
-		fetches[i].k = tensor_of(s, s->head_dim_k, k);
-		fetches[i].v = tensor_of(s, s->head_dim_v, v);
+		fetching->blocks[i].key = caller->keys[i];
+		fetching->blocks[i].k = tensor_of(s, s->head_dim_k, fetching->k);
+		fetching->blocks[i].v = tensor_of(s, s->head_dim_v, fetching->v);
 	}
-	result_check(kvc_fetch(caller->space, reads ? caller->reader : NULL, fetches, caller->n_keys));
+	return true;
+}
+
+static void fetching_deinit(struct fetching *fetching)
+{
+	free(fetching->k);
+	free(fetching->v);
+}
+
+static void fetched_check(const struct caller *caller, const struct kvc_fetch *blocks)
+{
+	uint32_t most = kvc_space_schema(caller->space)->block_tokens;
+
 	for (size_t i = 0; i < caller->n_keys; i++)
-		kvp_implies(fetches[i].status == KVC_OK, fetches[i].tokens <= s->block_tokens);
+		kvp_implies(blocks[i].status == KVC_OK, blocks[i].tokens <= most);
+}
+
+static void fetch_call(struct caller *caller)
+{
+	kvc_reader *reader = take_below(&caller->take, 2) ? caller->reader : NULL;
+	struct fetching fetching;
+
+	if (!fetching_init(&fetching, caller))
+		return;
+	result_check(kvc_fetch(caller->space, reader, fetching.blocks, caller->n_keys));
+	fetched_check(caller, fetching.blocks);
+	fetching_deinit(&fetching);
+}
+
+/* To the last layer, or given up before it. */
+static void layers_take(struct caller *caller, kvc_fetching *layers)
+{
+	const struct kvc_schema *s = kvc_space_schema(caller->space);
+	unsigned steps = take_below(&caller->take, 8);
+
+	for (unsigned i = 0; i < steps; i++) {
+		uint32_t layer;
+		int r = kvc_fetch_next(layers, &layer);
+
+		result_check(r);
+		kvp_implies(r == KVC_OK, layer < s->layers);
+		if (r == KVC_RANGE)
+			break;
+	}
+}
+
+static void layers_call(struct caller *caller)
+{
+	kvc_reader *reader = take_below(&caller->take, 2) ? caller->reader : NULL;
+	struct fetching fetching;
+	kvc_fetching *layers;
+	int r;
+
+	if (!fetching_init(&fetching, caller))
+		return;
+	r = kvc_fetch_begin(caller->space, reader, fetching.blocks, caller->n_keys, &layers);
+	result_check(r);
+	if (r == KVC_OK) {
+		layers_take(caller, layers);
+		(void)kvc_fetch_end(layers);
+		fetched_check(caller, fetching.blocks);
+	}
+	fetching_deinit(&fetching);
+}
+
+static void ahead_call(struct caller *caller)
+{
+	struct kvc_forecast forecast = { 0 };
+
+	keys_take(caller);
+	result_check(kvc_prefetch(caller->space, caller->keys, caller->n_keys, NULL, caller->statuses));
+	result_check(kvc_forecast(caller->space, caller->keys, caller->n_keys, NULL, &forecast));
+	kvp_assert(forecast.resident + forecast.loadable <= caller->n_keys);
+}
+
+static void whole_call(struct caller *caller)
+{
+	struct kvc_resized resized;
+
+	if (take_below(&caller->take, 2))
+		result_check(kvc_space_drop(caller->client, "a"));
+	else
+		result_check(kvc_resize(caller->client, take_number(&caller->take), 1, &resized));
 }
 
 static void blocks_drop(struct caller *caller)
@@ -257,7 +344,7 @@ static void call(struct caller *caller)
 {
 	struct kvc_info info;
 
-	switch (take_below(&caller->take, 16)) {
+	switch (take_below(&caller->take, 19)) {
 	case 0:
 		space_call(caller);
 		break;
@@ -296,6 +383,15 @@ static void call(struct caller *caller)
 		break;
 	case 13:
 		result_check(kvc_client_info(caller->client, &info));
+		break;
+	case 14:
+		layers_call(caller);
+		break;
+	case 15:
+		ahead_call(caller);
+		break;
+	case 16:
+		whole_call(caller);
 		break;
 	default:
 		model_spoil(&caller->take);

@@ -183,11 +183,12 @@ static Kvpaged__V1__Reply__VerbCase verb_of(const Request *request, struct take 
 	static const uint8_t verbs[] = {
 		[2] = 4, [3] = 5, [4] = 6, [5] = 7, [6] = 8, [7] = 9, [8] = 8, [9] = 8, [10] = 8,
 		[11] = 8, [12] = 10, [13] = 11, [14] = 12, [15] = 8, [16] = 13, [17] = 14, [18] = 15,
+		[20] = 16,
 	};
 	size_t verb = (size_t)request->verb_case;
 
 	if (verb >= sizeof(verbs) || verbs[verb] == 0 || take_u8(take) >= 0xf4)
-		return 4 + take_below(take, 12);
+		return 4 + take_below(take, 13);
 	return verbs[verb];
 }
 

@@ -79,6 +79,47 @@ def tier_seeds():
     yield "dropped", evicted + step(0, HOST, 6, 0x80) + loaded + keyed(0, DELETE, [0]) + step(0, HOST, 6, 1)
 
 
+# --- tier-segment: pieces of fuzz-tier-segment.c -------------------------------------------------------------------
+
+SEGMENT_BLOCK, SEGMENT_REMOVALS, SEGMENT_CHUNK, SEGMENT_END, SEGMENT_HEAD, SEGMENT_RAW = 0, 2, 3, 4, 6, 7
+
+
+def segment_piece(file, what, place, body=b"", claim=0, last=0):
+    """Place in units of 4 KiB of 16."""
+    return bytes([file + 3 * what, claim, place, len(body) // 256, len(body) % 256, last]) + body
+
+
+def segment_item(key, place=0, parent=None, pages=2):
+    """Two pages fill a unit. Place is what a footer says; a block in space 0 of 4 tokens."""
+    return bytes([2 if parent is not None else 0, key, parent or 0, 3, pages, 63, place, 1])
+
+
+def segment_removal(key):
+    return bytes([2 * (key > 0), key, 0, 0, 0, 0, 0, 0])
+
+
+def segment_rows(file, keys):
+    """A chain of blocks from place 1 on, and their items as a footer has them."""
+    items = [segment_item(key, 1 + 2 * i, keys[i - 1] if i else None) for i, key in enumerate(keys)]
+    return b"".join(segment_piece(file, SEGMENT_BLOCK, item[6], item) for item in items), b"".join(items)
+
+
+def tier_segment_seeds():
+    rows = [segment_rows(file, range(20 * file + 1, 20 * file + 6)) for file in range(3)]
+    footers = [segment_piece(file, SEGMENT_CHUNK, 11, items) + segment_piece(file, SEGMENT_END, 11, claim=1)
+               for file, (_, items) in enumerate(rows)]
+    sealed = b"".join(blocks + footer for (blocks, _), footer in zip(rows, footers))
+    removed = segment_piece(2, SEGMENT_REMOVALS, 11, segment_removal(1) + segment_removal(22))
+    yield "open", rows[0][0]
+    yield "sealed", sealed
+    yield "removed", sealed + removed + segment_piece(2, SEGMENT_REMOVALS, 12, segment_removal(0))
+    yield "cut", sealed + segment_piece(1, SEGMENT_END, 0) + segment_piece(0, SEGMENT_RAW, 5, bytes(64))
+    yield "lies", rows[0][0] + segment_piece(0, SEGMENT_CHUNK, 11, rows[1][1]) + \
+        segment_piece(0, SEGMENT_END, 11, claim=2) + rows[2][0] + \
+        segment_piece(2, SEGMENT_CHUNK, 11, rows[2][1], claim=255) + segment_piece(2, SEGMENT_END, 11, claim=1)
+    yield "heads", b"".join(segment_piece(0, SEGMENT_HEAD, 1 + kind, bytes(range(200)), kind, kind) for kind in range(8))
+
+
 # --- arena and client: bytes of fuzz-arena.c, fuzz-client.c and liar.c ---------------------------------------------
 
 def arena_seeds():
@@ -108,6 +149,10 @@ def client_seeds():
                                 b"".join(bytes([9, 0, 0, i]) for i in range(5)))
     yield "tell", client_input(session + answer(*[0] * 5) + answer(*[0] * 2) + answer(*[0] * 11) + answer(*[0] * 4),
                                bytes([0, 0, 10, 0, 11, 0, 0, 0, 11, 0, 0, 1, 11, 0, 0, 2, 11, 0, 0, 3]))
+    yield "layers", client_input(session + fetched * 8, bytes([0, 0, 14, 0, 0, 0, 5, 14, 0, 0, 1, 1]))
+    yield "layers-reader", client_input(session, bytes([0, 0, 12, 14, 1, 0, 1, 5, 14, 1, 0, 2, 5]), 4)
+    yield "ahead", client_input(session + fetched * 2 + answer(1, 0) + answer(*[0] * 8),
+                                bytes([0, 0, 15, 0, 0, 16, 0, 3, 16, 1]))
 
 
 # --- frame ---------------------------------------------------------------------------------------------------------
@@ -218,7 +263,7 @@ def main():
     core = [(n, LIMITS + b) for n, b in core_seeds()] + [(n, TIER + b) for n, b in tier_seeds()]
     seeds = {"core": core, "frame": frame_seeds(), "http": http_seeds(),
              "codec-tile": codec_tile_seeds(), "arena": arena_seeds(), "client": client_seeds(),
-             "gguf": gguf_seeds(), "config": config_seeds(example)}
+             "gguf": gguf_seeds(), "tier-segment": tier_segment_seeds(), "config": config_seeds(example)}
     for target, inputs in seeds.items():
         (directory / target).mkdir(parents=True, exist_ok=True)
         for name, content in inputs:
