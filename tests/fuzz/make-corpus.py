@@ -117,7 +117,8 @@ def tier_segment_seeds():
     yield "lies", rows[0][0] + segment_piece(0, SEGMENT_CHUNK, 11, rows[1][1]) + \
         segment_piece(0, SEGMENT_END, 11, claim=2) + rows[2][0] + \
         segment_piece(2, SEGMENT_CHUNK, 11, rows[2][1], claim=255) + segment_piece(2, SEGMENT_END, 11, claim=1)
-    yield "heads", b"".join(segment_piece(0, SEGMENT_HEAD, 1 + kind, bytes(range(200)), kind, kind) for kind in range(8))
+    heads = [segment_piece(0, SEGMENT_HEAD, 1 + kind, bytes(range(200)), kind, kind) for kind in range(8)]
+    yield "heads", b"".join(heads)
 
 
 # --- arena and client: bytes of fuzz-arena.c, fuzz-client.c and liar.c ---------------------------------------------
