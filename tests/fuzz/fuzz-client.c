@@ -19,6 +19,8 @@
 #define KEYS_MAX 4u
 #define DATA_BYTES_MAX (UINT64_C(1) << 20)
 
+#define RECONNECT 0x40u /* in the client's flags of the input */
+
 struct caller {
 	struct take take;
 	kvc_client *client;
@@ -404,7 +406,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct kvc_options options = { .struct_bytes = sizeof(options), .timeout_ms = 200, .pins_max = 64 };
+	struct kvc_options options = { .struct_bytes = sizeof(options), .pins_max = 64 };
 	struct caller caller = { 0 };
 	struct liar liar;
 	size_t split;
@@ -417,7 +419,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	caller.take = (struct take){ .bytes = data + 2 + split, .left = size - 2 - split };
 	options.socket_path = liar.path;
 	options.staging_bytes = LIAR_STAGING_BYTES;
-	options.flags = KVC_NO_RECONNECT | KVC_NO_SPIN | (data[1] & KVC_READ_ONLY);
+	options.flags = KVC_NO_SPIN | (data[1] & KVC_READ_ONLY) | (data[1] & RECONNECT ? 0 : KVC_NO_RECONNECT);
+	options.timeout_ms = data[1] & RECONNECT ? 20 : 200; /* it is looked for so long when it is gone */
 	options.verify = (data[1] >> 1) % 3;
 	if (kvc_open(&options, &caller.client, why, sizeof(why)) == KVC_OK) {
 		for (unsigned calls = 0; caller.take.left > 0 && calls < CALLS_MAX; calls++)

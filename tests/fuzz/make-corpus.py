@@ -134,6 +134,9 @@ def answer(*fields):
     return bytes([0, 0, 0, *fields, 0])
 
 
+RECONNECT = 0x40
+
+
 def client_input(answers, calls, flags=0):
     half = max(len(answers), len(calls)) + 8
     return bytes([128, flags]) + answers.ljust(half, b"\0") + calls.ljust(half, bytes([13]))
@@ -147,9 +150,20 @@ def client_seeds():
     yield "append", client_input(session + answer(2, 0, 0, 1) + answer(2, 0, 0, 1),
                                  bytes([0, 0, 1, 0, 9, 2, 0, 9, 3, 3]))
     yield "items", client_input(session + answer(1, 0) * 4 + answer(0, 0),
-                                b"".join(bytes([9, 0, 0, i]) for i in range(5)))
+                                bytes(2) + b"".join(bytes([9, 0, 0, i]) for i in range(5)))
     yield "tell", client_input(session + answer(*[0] * 5) + answer(*[0] * 2) + answer(*[0] * 11) + answer(*[0] * 4),
                                bytes([0, 0, 10, 0, 11, 0, 0, 0, 11, 0, 0, 1, 11, 0, 0, 2, 11, 0, 0, 3]))
+    leased = answer(1, 0, 1, 1, 2, 4)
+    yield "pin", client_input(session, bytes([0, 0, 12, 6, 0, 0, 1, 6, 3, 0, 1, 2, 3, 1]), 2)
+    yield "lease", client_input(session + leased * 3, bytes([0, 0, 6, 0, 0, 0, 6, 0, 1, 0]), 4)
+    yield "known", client_input(session + fetched, bytes([0, 1, 4, 0, 0, 0, 0, 1]))
+    yield "again", client_input(session + bytes([0xf0, 0]) + session + fetched + fetched,
+                                bytes([0, 0]) + bytes([4, 0, 0, 0]) * 3, RECONNECT)
+    yield "match", client_input(session + answer(1, 0, 0, 0), bytes([0, 0, 8, 0, 0, 0]))
+    yield "list", client_input(session + answer(1, 1, 97, 4, 2, 2, *[0] * 7), bytes([0, 0, 11, 0, 0, 0]))
+    yield "events", client_input(session + answer(7, 1, 1, 1, 1, 1, 97, 1, 97, 4, 0, 1, 0), bytes([0, 0, 11, 0, 0, 2]))
+    yield "stats", client_input(session + answer(7, 1, 1, 118, 1, 1, 99, 5, 0) +
+                                answer(7, 1, 0, 0, 1, 1, 1, 97, *[0] * 24), bytes([0, 0, 10, 1, 10, 1, 10, 0]))
     yield "layers", client_input(session + fetched * 8, bytes([0, 0, 14, 0, 0, 0, 5, 14, 0, 0, 1, 1]))
     yield "layers-reader", client_input(session, bytes([0, 0, 12, 14, 1, 0, 1, 5, 14, 1, 0, 2, 5]), 4)
     yield "ahead", client_input(session + fetched * 2 + answer(1, 0) + answer(*[0] * 8),
