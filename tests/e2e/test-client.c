@@ -494,7 +494,7 @@ static void test_look_after_restart(void **state)
 	uint64_t before;
 
 	test_daemon_start(&d, NULL);
-	client = open_client_timeout(&d, KVC_READ_ONLY, 200);
+	client = open_client_timeout(&d, KVC_READ_ONLY, 1000);
 	assert_int_equal(kvc_stats_look(client, &stats), KVC_OK);
 	before = stats->incarnation;
 	kvc_stats_free(stats);

@@ -34,7 +34,7 @@ def test_killed_and_started_again(daemon):
 
 
 def test_gone_for_a_while(daemon):
-    with kv.Client(daemon.socket, timeout=0.2) as client, kv.Client(daemon.socket, reconnect=False) as once:
+    with kv.Client(daemon.socket, timeout=1) as client, kv.Client(daemon.socket, reconnect=False) as once:
         space = client.space("s", EXACT)
         daemon.stop()
         for call in (client.stats, lambda: space.match(["a"]), lambda: space.put("a", *tensors()), once.stats):
@@ -56,7 +56,7 @@ def test_gone_for_a_while(daemon):
 
 
 def test_no_answer_in_time(daemon):
-    with kv.Client(daemon.socket, timeout=0.2) as client:
+    with kv.Client(daemon.socket, timeout=1) as client:
         os.kill(daemon._process.pid, signal.SIGSTOP)
         try:
             with pytest.raises(kv.TimedOut) as caught:

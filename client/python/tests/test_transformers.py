@@ -193,7 +193,7 @@ def test_simulated_rows_are_as_alone(client, model):
 def test_simulation_without_a_daemon_is_an_error(daemon, model):
     with pytest.raises(ValueError, match="client"):
         make_cache(None, model, simulate=True)
-    with kv.Client(daemon.socket, timeout=0.2) as client:
+    with kv.Client(daemon.socket, timeout=1) as client:
         cache = make_cache(client, model, "q6", simulate=True)
         daemon.kill()
         with pytest.raises(kv.KvError):
@@ -202,7 +202,7 @@ def test_simulation_without_a_daemon_is_an_error(daemon, model):
 
 def test_daemon_goes_away(daemon, model):
     ids = some_tokens(71)
-    with kv.Client(daemon.socket, timeout=0.2) as client:
+    with kv.Client(daemon.socket, timeout=1) as client:
         cache = make_cache(client, model)
         assert cache.prefill(ids) == 0
         model(ids[:, :70], past_key_values=cache)
@@ -217,7 +217,7 @@ def test_daemon_goes_away(daemon, model):
 def test_no_daemon_at_all(daemon, model):
     ids = some_tokens(100)
     assert torch.equal(generate(model, ids, make_cache(None, model)), expected(model, ids))
-    with kv.Client(daemon.socket, timeout=0.2) as client:
+    with kv.Client(daemon.socket, timeout=1) as client:
         daemon.kill()
         with pytest.warns(KvpagedWarning, match="cannot be used"):
             cache = make_cache(client, model)
