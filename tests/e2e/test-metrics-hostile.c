@@ -227,7 +227,8 @@ static void test_many_at_once(void **state)
 		assert_true(http_send(fds[i], "GET /metrics HTTP/1.0\r\n\r\n"));
 	}
 	assert_int_equal(kill(scene.daemon.pid, SIGCONT), 0);
-	assert_true(test_daemon_fds(&scene.daemon) <= scene.fds + CONNECTIONS_MAX);
+	/* Who is answered has the daemon look into /proc for a moment. */
+	assert_true(test_daemon_fds(&scene.daemon) <= scene.fds + CONNECTIONS_MAX + 1);
 	scene_client_works(scene.daemon.socket_path);
 	for (unsigned i = 0; i < MANY; i++) {
 		struct http_answer answer;
