@@ -89,9 +89,9 @@ def segment_piece(file, what, place, body=b"", claim=0, last=0):
     return bytes([file + 3 * what, claim, place, len(body) // 256, len(body) % 256, last]) + body
 
 
-def segment_item(key, place=0, parent=None, pages=2):
-    """Two pages fill a unit. Place is what a footer says; a block in space 0 of 4 tokens."""
-    return bytes([2 if parent is not None else 0, key, parent or 0, 3, pages, 63, place, 1])
+def segment_item(key, place, parent):
+    """A block in space 0 of 4 tokens, whose two pages fill a unit. Place is what a footer says; parent 0: a root."""
+    return bytes([2 * (parent > 0), key, parent, 3, 2, 63, place, 1])
 
 
 def segment_removal(key):
@@ -100,7 +100,7 @@ def segment_removal(key):
 
 def segment_rows(file, keys):
     """A chain of blocks from place 1 on, and their items as a footer has them."""
-    items = [segment_item(key, 1 + 2 * i, keys[i - 1] if i else None) for i, key in enumerate(keys)]
+    items = [segment_item(key, 1 + 2 * i, keys[i - 1] if i else 0) for i, key in enumerate(keys)]
     return b"".join(segment_piece(file, SEGMENT_BLOCK, item[6], item) for item in items), b"".join(items)
 
 
